@@ -1,0 +1,36 @@
+# Each target makes its own virtual environment when there is none. PYTHON may name another Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+# Two processes of one thread each: the tests' arrays are too small to share
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
+.PHONY: demo test test-all gradcheck benchmark clean
+
+demo: .venv/installed
+	$(BIN)/minivae demo
+
+gradcheck: .venv/installed
+	$(BIN)/minivae gradcheck
+
+test: .venv/installed-test
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-all: .venv/installed-test
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+
+benchmark: .venv/installed
+	$(BIN)/python benchmarks/kernels.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis runs
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/installed: setup.py pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("minivae needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@

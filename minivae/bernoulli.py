@@ -1,0 +1,49 @@
+"""The decoder's head: a linear layer and the Bernoulli log-likelihood of its logits, as one layer.
+
+They are one layer so that the logits, the widest array of the whole walk, live only between this forward and this
+backward, a chunk at a time.
+"""
+
+import numpy as np
+
+from .kernels import bernoulli as bernoulli_kernel
+from .layers import linear_backward
+from .mlp import add_linear_grads
+
+
+def bernoulli_forward(h, params, name, x, kernels):
+    """log p(x|z) of each image under each of its K samples.
+
+    Parameters
+    ----------
+    h : ndarray of shape (B * K, H)
+        The decoder's last hidden layer; row r is sample r % K of image r // K.
+    params : dict
+        Holds ``name.W`` (H, D) and ``name.b`` (D,).
+    x : ndarray of shape (B, D)
+        Zeros and ones.
+
+    Returns
+    -------
+    log_px : ndarray of shape (B, K) float64
+        In nats.
+    cache : tuple
+    """
+    W, b = params[f"{name}.W"], params[f"{name}.b"]
+    a = (h @ W).reshape(len(x), -1, x.shape[1])  # (B, K, D)
+    log_px = bernoulli_kernel.VERSIONS[kernels].forward(a, b, x)  # (B, K)  eq. 8.4
+    return log_px, (h, W, a, b, x)
+
+
+def bernoulli_backward(cache, grads, name, coef, kernels):
+    """Add the head's gradients to ``grads``, row r counted ``coef[r]`` times; return dh with seed 1 a row, (B * K, H)."""
+    h, W, a, b, x = cache
+    delta = bernoulli_kernel.VERSIONS[kernels].backward(a, b, x).reshape(len(h), -1)  # (B * K, D)  eq. 8.6
+    add_linear_grads(grads, name, delta, (h, W), coef)
+    return linear_backward(delta, (h, W))
+
+
+def bernoulli_mean(h, params, name):
+    """The probabilities of a one, (R, D): for pictures, never for a likelihood."""
+    logits = h @ params[f"{name}.W"] + params[f"{name}.b"]
+    return 0.5 * (1 + np.tanh(0.5 * logits))  # the sigmoid, written so that it cannot overflow

@@ -1,0 +1,124 @@
+"""The diagonal Gaussian: its draw, its log-density, its KL to the prior, each followed by its backward.
+
+A Gaussian is given by mu and log_sigma; sigma = exp(log_sigma) is a standard deviation, never a variance.
+"""
+
+import numpy as np
+
+from .kernels import log_weight as log_weight_kernel
+from .kernels import reparameterize as reparameterize_kernel
+
+HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
+
+
+def reparameterize(mu, log_sigma, eps, kernels):
+    """z = mu + sigma * eps, K samples for each row of mu.
+
+    Parameters
+    ----------
+    mu, log_sigma : ndarray of shape (B, L)
+    eps : ndarray of shape (B, K, L)
+        Standard normal noise.
+
+    Returns
+    -------
+    z : ndarray of shape (B, K, L)
+    """
+    return reparameterize_kernel.VERSIONS[kernels].forward(mu, log_sigma, eps)  # eq. 7.1
+
+
+def reparameterize_backward(dz, eps, log_sigma, path, score, kernels):
+    """What reaches mu and log_sigma: through z, and through log q(z|x).
+
+    Parameters
+    ----------
+    dz : ndarray of shape (B, K, L)
+        path[k] times the gradient of log p(x, z_k) with respect to z_k, plus what comes from the layers above.
+    path, score : ndarray of shape (B, K)
+        The estimator's rows. Both zero leaves the way through z alone.
+
+    Returns
+    -------
+    dmu, dlog_sigma : ndarray of shape (B, L)
+    """
+    return reparameterize_kernel.VERSIONS[kernels].backward(dz, eps, log_sigma, path, score)  # eqs. 7.6 and 7.7
+
+
+def log_density(z, mu, log_sigma):
+    """log N(z; mu, sigma^2), summed over the last axis, in nats.
+
+    Parameters
+    ----------
+    z, mu, log_sigma : ndarray of shape (R, L)
+
+    Returns
+    -------
+    log_p : ndarray of shape (R,) float64
+    """
+    u = (z - mu) * np.exp(-log_sigma)  # (R, L)
+    return -(u**2 / 2 + log_sigma + HALF_LOG_2PI).sum(axis=1, dtype=np.float64)  # eq. 5.1
+
+
+def log_density_backward(z, mu, log_sigma):
+    """d log_density / d (z, mu, log_sigma), with seed 1 a row.
+
+    Returns
+    -------
+    dz, dmu, dlog_sigma : ndarray of shape (R, L)
+    """
+    u = (z - mu) * np.exp(-log_sigma)  # (R, L)
+    dmu = u * np.exp(-log_sigma)  # eq. 5.2
+    return -dmu, dmu, u**2 - 1
+
+
+def log_density_of_draw(eps, log_sigma):
+    """log q(z|x) at z = mu + sigma * eps, where mu no longer shows.
+
+    Parameters
+    ----------
+    eps : ndarray of shape (B, K, L)
+    log_sigma : ndarray of shape (B, L)
+
+    Returns
+    -------
+    log_q : ndarray of shape (B, K) float64
+        In nats. Its gradient is part of `reparameterize_backward`.
+    """
+    return -(eps**2 / 2 + log_sigma[:, None, :] + HALF_LOG_2PI).sum(axis=2, dtype=np.float64)  # eq. 7.2
+
+
+def log_weight(log_px, z, eps, log_sigma, kernels):
+    """log p(x|z) + log p(z) - log q(z|x) under the prior N(0, I); d/dz of the prior's part is -z.
+
+    Parameters
+    ----------
+    log_px : ndarray of shape (B, K) float64
+    z, eps : ndarray of shape (B, K, L)
+    log_sigma : ndarray of shape (B, L)
+
+    Returns
+    -------
+    log_w : ndarray of shape (B, K) float64
+        In nats.
+    """
+    return log_weight_kernel.VERSIONS[kernels].forward(log_px, z, eps, log_sigma)  # eq. 8.3
+
+
+def kl_to_standard_normal(mu, log_sigma):
+    """KL(N(mu, sigma^2) || N(0, I)) in closed form, a row at a time (Kingma & Welling 2013, appendix B).
+
+    Parameters
+    ----------
+    mu, log_sigma : ndarray of shape (B, L)
+
+    Returns
+    -------
+    kl : ndarray of shape (B,) float64
+        In nats, never negative.
+    """
+    return 0.5 * (mu**2 + np.expm1(2 * log_sigma) - 2 * log_sigma).sum(axis=1, dtype=np.float64)  # eq. 5.5
+
+
+def kl_to_standard_normal_backward(mu, log_sigma):
+    """d kl / d (mu, log_sigma), with seed 1 a row; both (B, L)."""
+    return mu.copy(), np.expm1(2 * log_sigma)  # eq. 5.6

@@ -1,0 +1,43 @@
+"""One step of Adam, uphill, on one parameter array (eqs. 11.1 to 11.4).
+
+    for each element:
+        m = beta1 * m + (1 - beta1) * g           running mean of the gradient
+        v = beta2 * v + (1 - beta2) * g^2         running mean of its square
+        p = p + learning_rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
+
+p, m and v change in place. The plus sign is the only place where minivae knows that it maximises.
+
+p, g, m, v: all of one shape, float32 or float64; t = 1, 2, ... counts the steps
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+from numba import njit, prange
+
+BLOCK = 4096  # elements that a thread takes at a time
+
+
+def adam_numpy(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
+    m[...] = beta1 * m + (1 - beta1) * g  # eq. 11.1
+    v[...] = beta2 * v + (1 - beta2) * g**2  # eq. 11.2
+    m_hat = m / (1 - beta1**t)  # eq. 11.3
+    v_hat = v / (1 - beta2**t)
+    p += learning_rate * m_hat / (np.sqrt(v_hat) + epsilon)  # eq. 11.4
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
+    p, g, m, v = p.ravel(), g.ravel(), m.ravel(), v.ravel()  # views: the arrays are contiguous
+    real = p.dtype.type  # scalars in the arrays' own type, or float32 loops would run in float64
+    decay1, decay2, eps = real(beta1), real(beta2), real(epsilon)
+    fresh1, fresh2 = real(1 - beta1), real(1 - beta2)
+    scale1, scale2 = real(learning_rate / (1 - beta1**t)), real(1 / (1 - beta2**t))
+    for block in prange((p.size + BLOCK - 1) // BLOCK):
+        for i in range(block * BLOCK, min((block + 1) * BLOCK, p.size)):
+            m[i] = decay1 * m[i] + fresh1 * g[i]
+            v[i] = decay2 * v[i] + fresh2 * g[i] * g[i]
+            p[i] += scale1 * m[i] / (np.sqrt(v[i] * scale2) + eps)
+
+
+VERSIONS = {"numpy": SimpleNamespace(step=adam_numpy), "numba": SimpleNamespace(step=adam_numba)}

@@ -1,0 +1,64 @@
+"""The reparameterised draw of a diagonal Gaussian, and its backward summed over samples (eqs. 7.1, 7.6 and 7.7).
+
+    for each image, sample and latent unit:
+        z = mu + exp(log_sigma) * eps
+    and on the way up, for each image and latent unit, summed over its K samples:
+        dmu        = sum over k of dz + (path + score) * eps / sigma
+        dlog_sigma = sum over k of dz * sigma * eps + (path + score) * eps^2 - score
+
+dz is what reaches z from log p(x, z) alone. What reaches mu and log_sigma through log q(z|x) is the rest of each line,
+for an estimator's rows path and score: the plain gradient has score = -path, and all that is left of it is -score.
+
+mu, log_sigma (B, L), eps, z, dz (B, K, L), path, score (B, K) -> dmu, dlog_sigma (B, L); one dtype throughout
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+from numba import njit, prange
+
+
+def reparameterize_numpy(mu, log_sigma, eps):
+    return mu[:, None, :] + np.exp(log_sigma)[:, None, :] * eps  # eq. 7.1
+
+
+def reparameterize_backward_numpy(dz, eps, log_sigma, path, score):
+    sigma = np.exp(log_sigma)[:, None, :]  # (B, 1, L)
+    both, score = (path + score)[:, :, None], score[:, :, None]  # (B, K, 1)
+    dmu = (dz + both * eps / sigma).sum(axis=1)  # eq. 7.6
+    dlog_sigma = (dz * sigma * eps + both * eps**2 - score).sum(axis=1)  # eq. 7.7
+    return dmu, dlog_sigma
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def reparameterize_numba(mu, log_sigma, eps):
+    B, K, L = eps.shape
+    z = np.empty_like(eps)
+    for i in prange(B):
+        sigma = np.exp(log_sigma[i])
+        for k in range(K):
+            for l in range(L):
+                z[i, k, l] = mu[i, l] + sigma[l] * eps[i, k, l]
+    return z
+
+
+@njit(cache=True, parallel=True, error_model="numpy")
+def reparameterize_backward_numba(dz, eps, log_sigma, path, score):
+    B, K, L = eps.shape
+    dmu = np.zeros_like(log_sigma)
+    dlog_sigma = np.zeros_like(log_sigma)
+    for i in prange(B):
+        sigma = np.exp(log_sigma[i])
+        for k in range(K):
+            both = path[i, k] + score[i, k]
+            for l in range(L):
+                e = eps[i, k, l]
+                dmu[i, l] += dz[i, k, l] + both * e / sigma[l]
+                dlog_sigma[i, l] += dz[i, k, l] * sigma[l] * e + both * e * e - score[i, k]
+    return dmu, dlog_sigma
+
+
+VERSIONS = {
+    "numpy": SimpleNamespace(forward=reparameterize_numpy, backward=reparameterize_backward_numpy),
+    "numba": SimpleNamespace(forward=reparameterize_numba, backward=reparameterize_backward_numba),
+}

@@ -1,0 +1,56 @@
+"""The hyperbolic tangent, element by element, and its backward (eqs. 6.5 and 6.6).
+
+    for each element:  h  = tanh(a)
+    and on the way up: da = dh * (1 - h * h)      the backward needs h, never a
+
+a, h, dh, da: all of one shape, float32 or float64
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+from numba import njit, prange
+
+BLOCK = 4096  # elements that a thread takes at a time: 16 KB of float32, half of an L1 cache
+
+
+def tanh_numpy(a):
+    return np.tanh(a)  # eq. 6.5
+
+
+def tanh_backward_numpy(dh, h):
+    return dh * (1 - h * h)  # eq. 6.6
+
+
+# Neither "nnan" nor "ninf": a NaN must come out as a NaN.
+FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
+
+
+@njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
+def tanh_numba(a):
+    h = np.empty_like(a)
+    one, two = a.dtype.type(1), a.dtype.type(2)  # a bare 1 would turn float32 into float64
+    a, flat = a.ravel(), h.ravel()
+    for block in prange((a.size + BLOCK - 1) // BLOCK):
+        for i in range(block * BLOCK, min((block + 1) * BLOCK, a.size)):
+            # tanh |a| = (1 - t) / (1 + t): one exp that cannot overflow, and half the time of math.tanh
+            t = np.exp(-two * abs(a[i]))
+            flat[i] = np.copysign((one - t) / (one + t), a[i])
+    return h
+
+
+@njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
+def tanh_backward_numba(dh, h):
+    da = np.empty_like(h)
+    one = h.dtype.type(1)
+    dh, h, flat = dh.ravel(), h.ravel(), da.ravel()
+    for block in prange((h.size + BLOCK - 1) // BLOCK):
+        for i in range(block * BLOCK, min((block + 1) * BLOCK, h.size)):
+            flat[i] = dh[i] * (one - h[i] * h[i])
+    return da
+
+
+VERSIONS = {
+    "numpy": SimpleNamespace(forward=tanh_numpy, backward=tanh_backward_numpy),
+    "numba": SimpleNamespace(forward=tanh_numba, backward=tanh_backward_numba),
+}

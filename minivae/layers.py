@@ -1,0 +1,95 @@
+"""Layers of one matrix each: the linear map and tanh, forward and backward side by side.
+
+A forward returns its output and a cache; the backward takes the gradient of the output and that cache. Nothing else is
+remembered anywhere. Rows of a batch are independent, so the gradient of a parameter is a sum over rows.
+"""
+
+import numpy as np
+
+from .kernels import tanh
+
+
+def glorot_uniform(n_in, n_out, rng, dtype):
+    """Weights whose products keep their variance on the way down and up (Glorot & Bengio 2010; eq. 6.7).
+
+    Returns
+    -------
+    W : ndarray of shape (n_in, n_out)
+        Uniform on +-sqrt(6 / (n_in + n_out)).
+    """
+    limit = np.sqrt(6 / (n_in + n_out))  # eq. 6.7
+    return rng.uniform(-limit, limit, (n_in, n_out)).astype(dtype)
+
+
+def linear_forward(x, W, b):
+    """y = x W + b, a row at a time.
+
+    Parameters
+    ----------
+    x : ndarray of shape (R, I)
+    W : ndarray of shape (I, O)
+    b : ndarray of shape (O,)
+
+    Returns
+    -------
+    y : ndarray of shape (R, O)
+    cache : tuple
+        What the backward needs.
+    """
+    y = x @ W + b  # (R, O)  eq. 6.1
+    return y, (x, W)
+
+
+def linear_backward(dy, cache):
+    """The gradient that a linear map hands down to its input.
+
+    Parameters
+    ----------
+    dy : ndarray of shape (R, O)
+
+    Returns
+    -------
+    dx : ndarray of shape (R, I)
+    """
+    x, W = cache
+    return dy @ W.T  # (R, I)  eq. 6.2
+
+
+def linear_backward_params(dy, cache, coef=None):
+    """The gradient of a linear map's parameters, row r counted ``coef[r]`` times.
+
+    Parameters
+    ----------
+    dy : ndarray of shape (R, O)
+        Each row's gradient with seed 1.
+    coef : ndarray of shape (R,), optional
+        The rows' coefficients (an estimator's theta). Left out, all are 1.
+
+    Returns
+    -------
+    dW : ndarray of shape (I, O)
+    db : ndarray of shape (O,)
+    """
+    x, W = cache
+    if coef is None:
+        return x.T @ dy, dy.sum(axis=0)  # eqs. 6.3 and 6.4
+    return (coef[:, None] * x).T @ dy, coef @ dy  # scaling the rows of x scales those of the sum, and x is the narrower
+
+
+def tanh_forward(a, kernels):
+    """h = tanh(a), element by element.
+
+    Returns
+    -------
+    h : ndarray, shaped like a
+    cache : tuple
+        h itself: the backward needs nothing else.
+    """
+    h = tanh.VERSIONS[kernels].forward(a)  # eq. 6.5
+    return h, (h,)
+
+
+def tanh_backward(dh, cache, kernels):
+    """da, given dh and the cache of `tanh_forward`."""
+    (h,) = cache
+    return tanh.VERSIONS[kernels].backward(dh, h)  # eq. 6.6

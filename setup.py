@@ -1,0 +1,29 @@
+"""What minivae is called, what it needs and what it ships; see pyproject.toml for the tools' settings."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+setup(
+    name="minivae",
+    version="0.1.0",
+    description="Variational and importance weighted autoencoders from nothing but NumPy and Numba,"
+    " with every gradient written by hand and checked.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT AND CC-BY-SA-3.0",  # the code, and the MNIST files that it ships
+    license_files=["LICENSE", "minivae/data/README.md"],
+    python_requires=">=3.11",
+    packages=["minivae", "minivae.data", "minivae.kernels"],
+    package_data={"minivae.data": ["*.gz", "README.md"]},
+    install_requires=["numpy", "numba", "scipy", "matplotlib", "tqdm", "threadpoolctl"],
+    extras_require={
+        "cuda": ["numba-cuda[cu13]", "cupy-cuda13x"],
+        "download": ["pooch"],
+        "cluster": ["dask[distributed]"],
+        "docs": ["sphinx~=9.0", "myst-parser~=5.2", "furo"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "sybil~=10.1", "markdown-it-py", "pooch", "build"],
+        "bench": ["torch", "jax"],
+    },
+    entry_points={"console_scripts": ["minivae = minivae.cli:main"]},
+)
