@@ -1,4 +1,4 @@
-"""What minivae is called, what it needs and what it ships; see pyproject.toml for the tools' settings."""
+"""What minivae is called, what it needs and what it ships."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ from setuptools import setup
 setup(
     name="minivae",
     version="0.1.0",
-    description="Variational and importance weighted autoencoders from nothing but NumPy and Numba,"
-    " with every gradient written by hand and checked.",
+    description="Variational and importance weighted autoencoders from nothing but"
+    " NumPy and Numba, with every gradient written by hand and checked.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT AND CC-BY-SA-3.0",  # the code, and the MNIST files that it ships
@@ -22,7 +22,15 @@ setup(
         "download": ["pooch"],
         "cluster": ["dask[distributed]"],
         "docs": ["sphinx~=9.0", "myst-parser~=5.2", "furo"],
-        "test": ["pytest", "pytest-xdist", "hypothesis", "sybil~=10.1", "markdown-it-py", "pooch", "build"],
+        "test": [
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "sybil~=10.1",
+            "markdown-it-py",
+            "pooch",
+            "build",
+        ],
         "bench": ["torch", "jax"],
     },
     entry_points={"console_scripts": ["minivae = minivae.cli:main"]},

@@ -1,18 +1,20 @@
-"""minivae: variational and importance weighted autoencoders from nothing but NumPy and Numba.
+"""Variational and importance weighted autoencoders from nothing but NumPy and Numba.
 
-Every backward pass is written by hand, beside its forward, and derived in the numbered chapters of ``derivations/``,
-whose equations the code cites (``eq. 6.3``).
+Every backward pass is written by hand, beside its forward, and derived in the numbered
+chapters of ``derivations/``, whose equations the code cites (``eq. 6.3``).
 
-Sizes:    B images in a minibatch, K importance samples (the papers' k), D visible units, H hidden units, L latent units,
-          R rows of a chunk (R = B * K, row r is sample r % K of image r // K)
-Symbols:  x (B, D); eps, z (B, K, L); mu, log_sigma (B, L); log_w (B, K)
-          theta = generative (decoder) parameters, phi = recognition (encoder) parameters
-          dz means d(objective)/dz; the objective is maximised, and only the optimiser knows the sign
+Sizes      B images in a minibatch, K importance samples (the papers' k), D visible
+           units, H hidden units, L latent units; R = B * K rows, of which row r is
+           sample r % K of image r // K
+Symbols    x (B, D); eps, z (B, K, L); mu, log_sigma (B, L); log_w (B, K)
+           theta: generative (decoder) parameters; phi: recognition (encoder) ones
+           dz means d(objective)/dz. The objective is maximised, and only the optimiser
+           knows the sign.
 
 Data flows one way, and a module imports only from those before it:
 
-    kernels  layers  mlp  gaussian  bernoulli  model  bounds  estimators  gradient
-    adam  data  checkpoint  train  evaluate  check  plots  cli
+    kernels  layers  mlp  gaussian  bernoulli  inputs  model  bounds  estimators
+    gradient  adam  data  checkpoint  train  evaluate  check  plots  cli
 """
 
 from .adam import Adam

@@ -30,7 +30,15 @@ class Adam:
         Name -> array: the running means.
     """
 
-    def __init__(self, params, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, kernels="numba"):
+    def __init__(
+        self,
+        params,
+        learning_rate=1e-3,
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-8,
+        kernels="numba",
+    ):
         self.params, self.learning_rate = params, learning_rate
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         self.kernels = check_name(kernels)
@@ -49,9 +57,21 @@ class Adam:
         for name, p in self.params.items():
             if name not in grads or grads[name].shape != p.shape:
                 got = f"shape {grads[name].shape}" if name in grads else "no such array"
-                raise ValueError(f"the gradient of {name} must be of shape {p.shape}; got {got}")
+                raise ValueError(
+                    f"the gradient of {name} must be of shape {p.shape}; got {got}"
+                )
         self.t += 1
         step = adam_kernel.VERSIONS[self.kernels].step
         for name, p in self.params.items():
             m, v = self.m[name], self.v[name]
-            step(p, grads[name], m, v, self.t, self.learning_rate, self.beta1, self.beta2, self.epsilon)
+            step(
+                p,
+                grads[name],
+                m,
+                v,
+                self.t,
+                self.learning_rate,
+                self.beta1,
+                self.beta2,
+                self.epsilon,
+            )

@@ -1,7 +1,8 @@
-"""The decoder's head: a linear layer and the Bernoulli log-likelihood of its logits, as one layer.
+"""The decoder's head: a linear layer and the Bernoulli log-likelihood of its logits, as
+one layer.
 
-They are one layer so that the logits, the widest array of the whole walk, live only between this forward and this
-backward, a chunk at a time.
+They are one layer so that the logits, the widest array of the whole walk, live only
+between this forward and this backward, a chunk at a time.
 """
 
 import numpy as np
@@ -36,9 +37,13 @@ def bernoulli_forward(h, params, name, x, kernels):
 
 
 def bernoulli_backward(cache, grads, name, coef, kernels):
-    """Add the head's gradients to ``grads``, row r counted ``coef[r]`` times; return dh with seed 1 a row, (B * K, H)."""
+    """Add the head's gradients to ``grads``, row r counted ``coef[r]`` times; return dh
+    with seed 1 a row, (B * K, H).
+    """
     h, W, a, b, x = cache
-    delta = bernoulli_kernel.VERSIONS[kernels].backward(a, b, x).reshape(len(h), -1)  # (B * K, D)  eq. 8.6
+    delta = (
+        bernoulli_kernel.VERSIONS[kernels].backward(a, b, x).reshape(len(h), -1)
+    )  # (B * K, D)  eq. 8.6
     add_linear_grads(grads, name, delta, (h, W), coef)
     return linear_backward(delta, (h, W))
 
@@ -46,4 +51,6 @@ def bernoulli_backward(cache, grads, name, coef, kernels):
 def bernoulli_mean(h, params, name):
     """The probabilities of a one, (R, D): for pictures, never for a likelihood."""
     logits = h @ params[f"{name}.W"] + params[f"{name}.b"]
-    return 0.5 * (1 + np.tanh(0.5 * logits))  # the sigmoid, written so that it cannot overflow
+    return 0.5 * (
+        1 + np.tanh(0.5 * logits)
+    )  # the sigmoid, written so that it cannot overflow

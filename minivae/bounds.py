@@ -6,8 +6,9 @@ A bound returns three float64 arrays:
     c     (B, K)   d value / d log_w[k]; every row sums to 1
     dc    (B, K)   d c[k] / d log_w[k], the Hessian's diagonal
 
-A row whose value is -inf has c = dc = 0: it cannot be improved by any small step. To add a bound, write the function
-and name it in `BOUNDS`; the gradient checks and the command line pick it up there.
+A row whose value is -inf has c = dc = 0: it cannot be improved by any small step. To
+add a bound, write the function and name it in `BOUNDS`; the gradient checks and the
+command line pick it up there.
 """
 
 import numpy as np
@@ -16,7 +17,8 @@ from .kernels import softmax
 
 
 def elbo(log_w, kernels="numpy"):
-    """The evidence lower bound, sampled: the mean of K log-weights (Kingma & Welling 2013; eq. 3.4).
+    """The evidence lower bound, sampled: the mean of K log-weights (Kingma & Welling
+    2013; eq. 3.4).
 
     Parameters
     ----------
@@ -42,9 +44,11 @@ def elbo(log_w, kernels="numpy"):
 
 
 def iwae(log_w, kernels="numpy"):
-    """The importance weighted bound: log of the mean of K weights (Burda et al. 2016, eq. 8; eq. 9.1).
+    """The importance weighted bound: log of the mean of K weights (Burda et al. 2016,
+    eq. 8; eq. 9.1).
 
-    Parameters, returns and errors as for `elbo`; with K = 1 the two agree to the last bit.
+    Parameters, returns and errors as for `elbo`; with K = 1 the two agree to the last
+    bit.
     """
     log_w = check_log_w(log_w)
     lse, w = softmax.VERSIONS[kernels].forward(log_w)  # w is w~, the normalised weights
@@ -56,7 +60,9 @@ BOUNDS = {"elbo": elbo, "iwae": iwae}
 
 
 def check_log_w(log_w):
-    """``log_w`` as a float64 array of shape (B, K), or a ValueError that says what it was instead."""
+    """``log_w`` as a float64 array of shape (B, K), or a ValueError that says what it
+    was instead.
+    """
     log_w = np.asarray(log_w, np.float64)
     if log_w.ndim != 2 or log_w.shape[1] == 0:
         raise ValueError(f"log_w must be (B, K) with K >= 1; got shape {log_w.shape}")

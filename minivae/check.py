@@ -1,7 +1,8 @@
 """Gradient checks: every hand-written backward against finite differences, in float64.
 
-A scalar function is measured along random directions. The cotangents are random too: all-ones would, for instance,
-never see the softmax, whose rows sum to one whatever the log-weights.
+A scalar function is measured along random directions. The cotangents are random too:
+all-ones would, for instance, never see the softmax, whose rows sum to one whatever the
+log-weights.
 """
 
 from typing import NamedTuple
@@ -28,8 +29,9 @@ class Check(NamedTuple):
 def derivative(f, h=0.03, rows=6):
     """df/dt at t = 0, by central differences extrapolated to step 0 (Ridders 1982).
 
-    Row i of the tableau has step h / 2^i; column j removes the error term of order step^(2j). The entry that differs
-    least from its neighbours is returned, so that neither a step too long nor one too short decides.
+    Row i of the tableau has step h / 2^i; column j removes the error term of order
+    step^(2j). The entry that differs least from its neighbours is returned, so that
+    neither a step too long nor one too short decides.
 
     Parameters
     ----------
@@ -56,7 +58,8 @@ def derivative(f, h=0.03, rows=6):
 
 
 def check_array(name, f, array, grad, rng, directions=3):
-    """Compare ``grad`` with finite differences of ``f()``, moving ``array`` in place along random directions.
+    """Compare ``grad`` with finite differences of ``f()``, moving ``array`` in place
+    along random directions.
 
     Returns
     -------
@@ -74,7 +77,9 @@ def check_array(name, f, array, grad, rng, directions=3):
 
         numeric, analytic = derivative(along), float((grad * direction).sum())
         array[...] = saved
-        error = abs(analytic - numeric) / max(np.linalg.norm(grad), np.finfo(float).tiny)
+        error = abs(analytic - numeric) / max(
+            np.linalg.norm(grad), np.finfo(float).tiny
+        )
         if worst is None or not error <= worst.error:  # a NaN is the worst there is
             worst = Check(name, analytic, numeric, error)
     return worst
@@ -106,13 +111,20 @@ def check_gradients(model, x, eps, bound="iwae", estimator="reparam", *, seed=0)
     rng = np.random.default_rng(seed)
     _, grads = bound_and_grad(model, x, eps, bound, estimator)
     return [
-        check_array(name, lambda: bound_and_grad(model, x, eps, bound, estimator)[0], array, grads[name], rng)
+        check_array(
+            name,
+            lambda: bound_and_grad(model, x, eps, bound, estimator)[0],
+            array,
+            grads[name],
+            rng,
+        )
         for name, array in model.params.items()
     ]
 
 
 def check_pieces(kernels, seed=0):
-    """Every layer, density and bound by itself, on small random arrays with random cotangents.
+    """Every layer, density and bound by itself, on small random arrays with random
+    cotangents.
 
     Returns
     -------
@@ -124,7 +136,10 @@ def check_pieces(kernels, seed=0):
         return rng.standard_normal(shape)
 
     def named(piece, f, arrays, grads):
-        return [check_array(f"{piece}: {name}", f, arrays[name], grads[name], rng) for name in grads]
+        return [
+            check_array(f"{piece}: {name}", f, arrays[name], grads[name], rng)
+            for name in grads
+        ]
 
     B, K, L, H, D = 3, 4, 5, 6, 7
     checks = []
@@ -135,7 +150,9 @@ def check_pieces(kernels, seed=0):
     _, cache = layers.linear_forward(**at)
     dW, db = layers.linear_backward_params(dy, cache, coef)
     dx = layers.linear_backward(dy, cache)
-    checks += named("linear", lambda: (dy * layers.linear_forward(**at)[0]).sum(), at, {"x": dx})
+    checks += named(
+        "linear", lambda: (dy * layers.linear_forward(**at)[0]).sum(), at, {"x": dx}
+    )
     checks += named(
         "linear",
         lambda: (coef[:, None] * dy * layers.linear_forward(**at)[0]).sum(),
@@ -147,7 +164,12 @@ def check_pieces(kernels, seed=0):
     at, dh = {"a": normal(B, H)}, normal(B, H)
     _, cache = layers.tanh_forward(at["a"], kernels)
     da = layers.tanh_backward(dh, cache, kernels)
-    checks += named("tanh", lambda: (dh * layers.tanh_forward(at["a"], kernels)[0]).sum(), at, {"a": da})
+    checks += named(
+        "tanh",
+        lambda: (dh * layers.tanh_forward(at["a"], kernels)[0]).sum(),
+        at,
+        {"a": da},
+    )
 
     # mlp
     at = {"x": normal(B, D)}
@@ -156,23 +178,32 @@ def check_pieces(kernels, seed=0):
     _, cache = mlp.mlp_forward(at["x"], at, "net", 2, kernels)
     grads = {name: np.zeros_like(array) for name, array in at.items()}
     grads["x"] = mlp.mlp_backward(dh, cache, grads, "net", kernels)
-    checks += named("mlp", lambda: (dh * mlp.mlp_forward(at["x"], at, "net", 2, kernels)[0]).sum(), at, grads)
+    checks += named(
+        "mlp",
+        lambda: (dh * mlp.mlp_forward(at["x"], at, "net", 2, kernels)[0]).sum(),
+        at,
+        grads,
+    )
 
     # Bernoulli head
     x = (rng.random((B, D)) < 0.5) * 1.0
     at = {"h": normal(B * K, H), "head.W": normal(H, D), "head.b": normal(D)}
     seed_rows = normal(B, K)
 
-    def bernoulli_sum(rows):
-        return (rows * bernoulli.bernoulli_forward(at["h"], at, "head", x, kernels)[0]).sum()
+    def bernoulli_sum():
+        return (
+            seed_rows * bernoulli.bernoulli_forward(at["h"], at, "head", x, kernels)[0]
+        ).sum()
 
     _, cache = bernoulli.bernoulli_forward(at["h"], at, "head", x, kernels)
     grads = {name: np.zeros_like(at[name]) for name in ("head.W", "head.b")}
     dh = bernoulli.bernoulli_backward(cache, grads, "head", seed_rows.ravel(), kernels)
-    checks += named("bernoulli", lambda: bernoulli_sum(1), at, {"h": dh})
-    checks += named("bernoulli", lambda: bernoulli_sum(seed_rows), at, grads)
+    checks += named(
+        "bernoulli", bernoulli_sum, at, grads | {"h": seed_rows.reshape(-1, 1) * dh}
+    )
 
-    # the reparameterised draw, and log q(z|x) as it reaches mu and log_sigma: at fixed z by score, through z by path
+    # the reparameterised draw, and log q(z|x) as it reaches mu and log_sigma: at fixed
+    # z by score, through z by path
     at = {"mu": normal(B, L), "log_sigma": normal(B, L)}
     eps, dz, path, score = normal(B, K, L), normal(B, K, L), normal(B, K), normal(B, K)
     start = {name: array.copy() for name, array in at.items()}
@@ -184,27 +215,55 @@ def check_pieces(kernels, seed=0):
 
     def reparameterized():
         z = gaussian.reparameterize(**at, eps=eps, kernels=kernels)
-        return (dz * z).sum() + (score * log_q(z_start, **at) - path * log_q(z, **start)).sum()
+        return (dz * z).sum() + (
+            score * log_q(z_start, **at) - path * log_q(z, **start)
+        ).sum()
 
-    dmu, dlog_sigma = gaussian.reparameterize_backward(dz, eps, at["log_sigma"], path, score, kernels)
-    checks += named("reparameterize", reparameterized, at, {"mu": dmu, "log_sigma": dlog_sigma})
+    dmu, dlog_sigma = gaussian.reparameterize_backward(
+        dz, eps, at["log_sigma"], path, score, kernels
+    )
+    checks += named(
+        "reparameterize", reparameterized, at, {"mu": dmu, "log_sigma": dlog_sigma}
+    )
 
     # log-density
-    at, seed_rows = {"z": normal(B, L), "mu": normal(B, L), "log_sigma": normal(B, L)}, normal(B)
-    grads = dict(zip(at, (seed_rows[:, None] * d for d in gaussian.log_density_backward(**at))))
-    checks += named("log_density", lambda: (seed_rows * gaussian.log_density(**at)).sum(), at, grads)
+    at, seed_rows = (
+        {"z": normal(B, L), "mu": normal(B, L), "log_sigma": normal(B, L)},
+        normal(B),
+    )
+    grads = dict(
+        zip(at, (seed_rows[:, None] * d for d in gaussian.log_density_backward(**at)))
+    )
+    checks += named(
+        "log_density", lambda: (seed_rows * gaussian.log_density(**at)).sum(), at, grads
+    )
 
     # closed-form KL
     del at["z"]
-    grads = dict(zip(at, (seed_rows[:, None] * d for d in gaussian.kl_to_standard_normal_backward(**at))))
-    checks += named("kl", lambda: (seed_rows * gaussian.kl_to_standard_normal(**at)).sum(), at, grads)
+    grads = dict(
+        zip(
+            at,
+            (
+                seed_rows[:, None] * d
+                for d in gaussian.kl_to_standard_normal_backward(**at)
+            ),
+        )
+    )
+    checks += named(
+        "kl",
+        lambda: (seed_rows * gaussian.kl_to_standard_normal(**at)).sum(),
+        at,
+        grads,
+    )
 
     # log-weight under the prior: d/dz = -z
     at, seed_rows = {"z": normal(B, K, L)}, normal(B, K)
     log_px, eps, log_sigma = normal(B, K), normal(B, K, L), normal(B, L)
     checks += named(
         "log_weight",
-        lambda: (seed_rows * gaussian.log_weight(log_px, at["z"], eps, log_sigma, kernels)).sum(),
+        lambda: (
+            seed_rows * gaussian.log_weight(log_px, at["z"], eps, log_sigma, kernels)
+        ).sum(),
         at,
         {"z": -seed_rows[:, :, None] * at["z"]},
     )
@@ -214,7 +273,10 @@ def check_pieces(kernels, seed=0):
         at, seed_rows = {"log_w": normal(B, K)}, normal(B)
         c = bound(at["log_w"], kernels)[1]
         checks += named(
-            f"{name}, c", lambda: seed_rows @ bound(at["log_w"], kernels)[0], at, {"log_w": seed_rows[:, None] * c}
+            f"{name}, c",
+            lambda: seed_rows @ bound(at["log_w"], kernels)[0],
+            at,
+            {"log_w": seed_rows[:, None] * c},
         )
         at = {"log_w": normal(B, K)}
         k = rng.integers(K)
@@ -226,12 +288,17 @@ def check_pieces(kernels, seed=0):
             return seed_rows @ bound(log_w, kernels)[1][:, k]
 
         column = at["log_w"][:, k].copy()
-        checks.append(check_array(f"{name}, dc: log_w", lambda: c_of(column), column, seed_rows * dc, rng))
+        checks.append(
+            check_array(
+                f"{name}, dc: log_w", lambda: c_of(column), column, seed_rows * dc, rng
+            )
+        )
     return checks
 
 
 def small_model(kernels, latent_dims, hidden_dims, seed=0):
-    """A float64 model with all parameters random, biases too, and a batch: for checks that take milliseconds.
+    """A float64 model with all parameters random, biases too, and a batch: for checks
+    that take milliseconds.
 
     Returns
     -------
@@ -240,7 +307,9 @@ def small_model(kernels, latent_dims, hidden_dims, seed=0):
     eps : list of ndarray of shape (4, 3, L)
     """
     rng = np.random.default_rng(seed)
-    model = VAE(12, latent_dims, hidden_dims, dtype=np.float64, rng=rng, kernels=kernels)
+    model = VAE(
+        12, latent_dims, hidden_dims, dtype=np.float64, rng=rng, kernels=kernels
+    )
     for array in model.params.values():
         array += 0.3 * rng.standard_normal(array.shape)
     x = (rng.random((4, 12)) < 0.5) * 1.0

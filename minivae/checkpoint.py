@@ -1,8 +1,9 @@
-"""A run's files, written so that a kill at any moment leaves the old file or the new one, never a half.
+"""A run's files, written so that a kill at any moment leaves the old file or the new
+one, never a half.
 
-A checkpoint is one .npz of plain arrays: parameters, Adam's moments and step count, the epoch, the history. Nothing is
-pickled and nothing unpickled. There is no generator state in it, because a step's noise depends only on (seed, epoch,
-step).
+A checkpoint is one .npz of plain arrays: parameters, Adam's moments and step count, the
+epoch, the history. Nothing is pickled and nothing unpickled. There is no generator
+state in it, because a step's noise depends only on (seed, epoch, step).
 """
 
 import json
@@ -14,7 +15,9 @@ import numpy as np
 
 
 def write_atomically(path, write):
-    """Call ``write(file)`` on a temporary file beside ``path``, flush it to the disk, and rename it to ``path``."""
+    """Call ``write(file)`` on a temporary file beside ``path``, flush it to the disk,
+    and rename it to ``path``.
+    """
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
         write(file)
@@ -25,7 +28,9 @@ def write_atomically(path, write):
 
 def write_json(path, value):
     """``value`` as indented JSON."""
-    write_atomically(path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode()))
+    write_atomically(
+        path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode())
+    )
 
 
 def read_json(path):
@@ -38,15 +43,24 @@ def read_json(path):
 
 def write_csv(path, history):
     """``history``, a dict of equally long columns, as CSV with a header."""
-    lines = [",".join(history)] + [",".join(repr(value) for value in row) for row in zip(*history.values())]
+    lines = [",".join(history)] + [
+        ",".join(repr(value) for value in row) for row in zip(*history.values())
+    ]
     write_atomically(path, lambda file: file.write(("\n".join(lines) + "\n").encode()))
 
 
 def save_checkpoint(path, params, adam, epoch, history):
     """Write a checkpoint; ``history`` is a dict of equally long columns of numbers."""
     arrays = {"epoch": np.int64(epoch), "adam_t": np.int64(adam.t)}
-    for kind, group in (("params", params), ("adam_m", adam.m), ("adam_v", adam.v), ("history", history)):
-        arrays |= {f"{kind}/{name}": np.asarray(values) for name, values in group.items()}
+    for kind, group in (
+        ("params", params),
+        ("adam_m", adam.m),
+        ("adam_v", adam.v),
+        ("history", history),
+    ):
+        arrays |= {
+            f"{kind}/{name}": np.asarray(values) for name, values in group.items()
+        }
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
@@ -63,11 +77,12 @@ def load_checkpoint(path, params, adam=None):
     Raises
     ------
     ValueError
-        If the file is damaged or belongs to another model; nothing has been filled in then.
+        If the file is damaged or belongs to another model; nothing has been filled in
+        then.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
     except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
@@ -75,11 +90,17 @@ def load_checkpoint(path, params, adam=None):
     groups = {"params": params}
     if adam is not None:
         groups |= {"adam_m": adam.m, "adam_v": adam.v}
-    pairs = [(f"{kind}/{name}", target) for kind, group in groups.items() for name, target in group.items()]
+    pairs = [
+        (f"{kind}/{name}", target)
+        for kind, group in groups.items()
+        for name, target in group.items()
+    ]
     for key, target in pairs:
         got = arrays[key].shape if key in arrays else "no such array"
         if got != target.shape:
-            raise ValueError(f"{path}: {key} must be of shape {target.shape}; got {got}")
+            raise ValueError(
+                f"{path}: {key} must be of shape {target.shape}; got {got}"
+            )
     missing = {"epoch", "adam_t"} - arrays.keys()
     if missing:
         raise ValueError(f"{path}: no array called {', '.join(sorted(missing))}")
@@ -88,5 +109,9 @@ def load_checkpoint(path, params, adam=None):
     if adam is not None:
         adam.t = int(arrays["adam_t"])
     prefix = "history/"
-    history = {key.removeprefix(prefix): array.tolist() for key, array in arrays.items() if key.startswith(prefix)}
+    history = {
+        key.removeprefix(prefix): array.tolist()
+        for key, array in arrays.items()
+        if key.startswith(prefix)
+    }
     return int(arrays["epoch"]), history

@@ -1,14 +1,19 @@
-"""Every estimator: a bound and K log-weights -> the three rows of coefficients that the backward pass uses.
+"""Every estimator: a bound and K log-weights -> three rows of coefficients.
 
-    d theta = sum_k theta[k] * d log p(x, z_k) / d theta
-    d phi   = sum_k path[k]  * (d log w_k / d z_k) (d z_k / d phi)  +  score[k] * d log q(z_k|x) / d phi at fixed z
+The backward pass knows nothing of a bound but these rows (eq. 10.5):
 
-theta, path and score are (B, K) float64 (eq. 10.5). To add an estimator, write the function and name it in `ESTIMATORS`.
+    d theta = sum_k  theta[k] * d log p(x, z_k) / d theta
+    d phi   = sum_k  path[k] * (d log w_k / d z_k) (d z_k / d phi)
+                     + score[k] * d log q(z_k|x) / d phi  at fixed z_k
+
+theta, path and score are (B, K) float64 (eq. 10.5). To add an estimator, write the
+function and name it in `ESTIMATORS`.
 """
 
 
 def reparam(bound, log_w):
-    """The plain gradient at fixed eps: exactly the derivative of the bound (Kingma & Welling 2013; Burda et al. 2016).
+    """The plain gradient at fixed eps: exactly the derivative of the bound (Kingma &
+    Welling 2013; Burda et al. 2016).
 
     Parameters
     ----------

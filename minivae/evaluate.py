@@ -1,4 +1,4 @@
-"""How good a model is: its likelihood on test images, and how much of its latent space it uses."""
+"""How good a model is: its likelihood on test images, and the latent units it uses."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from tqdm import tqdm
 from .bounds import iwae
 from .data import binarize
 from .gaussian import kl_to_standard_normal
-from .model import check_size, log_weights_forward, q1_forward
-from .train import check_grey
+from .inputs import check_grey, check_size
+from .model import log_weights_forward, q1_forward
 
-BOUND_KS = (1, 5, 50, 500, 5000)
+BOUND_SIZES = (1, 5, 50, 500, 5000)
 IMAGES = 25  # evaluated together: with 10 samples each, a block of 250 rows
 SAMPLES = 10
-ACTIVE = 0.01  # a unit counts as active above this variance (Burda et al. 2016, section 5.2)
+ACTIVE = 0.01  # variance above which a unit is active (Burda et al. 2016, section 5.2)
 
 
 @dataclass
@@ -24,15 +24,18 @@ class Evaluation:
     Attributes
     ----------
     nll, nll_se : float
-        -log p(x) estimated by ``k`` weights an image, and its standard error over images.
+        -log p(x) estimated by ``k`` weights an image, and its standard error over
+        images.
     bounds : dict
-        k -> the k-sample bound, from the same weights: ``k`` weights make many groups of fewer.
+        k -> the k-sample bound, from the same weights: ``k`` weights make many groups
+        of fewer.
     active_units : list of int
         A stochastic layer each.
     unit_variances : list of ndarray of shape (L,)
         Var over images of E_q[z|x], by unit.
     reconstruction, kl : float
-        The ELBO's two terms: E_q log p(x|z), and KL(q || prior), in closed form where there is one layer.
+        The ELBO's two terms: E_q log p(x|z), and KL(q || prior), in closed form where
+        there is one layer.
     effective_sample_size : ndarray of shape (n,)
         1 / sum of squared normalised weights, an image; between 1 and ``k``.
     sorted_weights : ndarray of shape (k,)
@@ -70,10 +73,11 @@ class Evaluation:
 
 
 def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
-    """Likelihood, bounds, active units and effective sample size of ``model`` on ``images``.
+    """The likelihood of ``images``, the bounds, the units in use, the sample size.
 
-    The weights of an image are drawn a block at a time, and all that is kept of a block is its log-weights: memory does
-    not grow with ``k`` but for those 8 bytes a weight of the few images at hand.
+    The weights of an image are drawn a block at a time, and all that is kept of a block
+    is its log-weights: memory does not grow with ``k`` but for those 8 bytes a weight
+    of the few images at hand.
 
     Parameters
     ----------
@@ -97,48 +101,71 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
         For images of the wrong shape or range, and k < 1.
     """
     k = check_size("k", k)
-    x = binarize(check_grey("images", images, model), np.random.default_rng(binarize_seed))
+    images = check_grey("images", images, model.x_dim, model.dtype)
+    x = binarize(images, np.random.default_rng(binarize_seed))
     rng = np.random.default_rng(seed)
-    ks = sorted({n for n in BOUND_KS if n < k} | {k})
-    n = len(x)
-    bounds = {size: np.empty(n) for size in ks}
-    log_px, kl, ess = np.empty(n), np.empty(n), np.empty(n)
-    sorted_weights = np.zeros(k)
-    means = [np.zeros((n, size)) for size in model.latent_dims]  # E_q[z_l|x]
+    n, sizes = len(x), sorted({size for size in BOUND_SIZES if size < k} | {k})
+    bounds = {size: np.empty(n) for size in sizes}
+    log_px, kl, ess, weights = np.empty(n), np.empty(n), np.empty(n), np.zeros(k)
+    means = [np.empty((n, L)) for L in model.latent_dims]  # E_q[z_l|x]
 
-    for start in tqdm(range(0, n, IMAGES), desc=f"evaluate, k = {k}", unit_scale=IMAGES, unit="img", disable=not progress):
-        rows = slice(start, min(start + IMAGES, n))
-        q1, _ = q1_forward(model, x[rows])
-        log_w, log_px_sum = np.empty((len(q1[0]), k)), 0
-        for first in range(0, k, SAMPLES):
-            size = min(SAMPLES, k - first)
-            eps = model.draw_eps(len(q1[0]), size, rng)
-            log_w[:, first : first + size], cache = log_weights_forward(model, x[rows], q1, eps)
-            log_px_sum = log_px_sum + cache["log_px"].sum(axis=1)
-            for l, mean in enumerate(means[1:], start=2):  # averaged over every draw of the layer below
-                mean[rows] += cache["q"][l][0].reshape(len(q1[0]), size, -1).sum(axis=1) / k
-        means[0][rows] = q1[0]
-        log_px[rows] = log_px_sum / k
-        for size in ks:
-            whole = k // size * size  # the last, incomplete group is left out
-            value = iwae(log_w[:, :whole].reshape(-1, size), kernels=model.kernels)[0]
-            bounds[size][rows] = value.reshape(len(log_w), -1).mean(axis=1)  # eq. 12.2
-        w = iwae(log_w, kernels=model.kernels)[1]
+    bar = tqdm(total=n, desc=f"evaluate, k = {k}", unit="img", disable=not progress)
+    for start in range(0, n, IMAGES):
+        rows = slice(start, start + IMAGES)
+        log_w, log_px[rows], kl[rows], here = draw_weights(model, x[rows], k, rng)
+        for mean, mean_here in zip(means, here):
+            mean[rows] = mean_here
+        for size in sizes:  # eq. 12.2; the last group is left out where incomplete
+            groups = log_w[:, : k // size * size].reshape(-1, size)
+            value, _, _ = iwae(groups, kernels=model.kernels)
+            bounds[size][rows] = value.reshape(len(log_w), -1).mean(axis=1)
+        _, w, _ = iwae(log_w, kernels=model.kernels)  # normalised weights
         ess[rows] = 1 / (w**2).sum(axis=1)  # eq. 12.4
-        sorted_weights += np.sort(w, axis=1)[:, ::-1].sum(axis=0) / n
-        kl[rows] = kl_to_standard_normal(*q1) if len(means) == 1 else log_px[rows] - log_w.mean(axis=1)
+        weights += np.sort(w, axis=1)[:, ::-1].sum(axis=0) / n
+        bar.update(len(log_w))
+    bar.close()
 
     variances = [mean.var(axis=0) for mean in means]  # eq. 12.3
+    log_p = bounds[k]
     return Evaluation(
-        nll=-bounds[k].mean(),  # eq. 12.1
-        nll_se=bounds[k].std(ddof=1) / np.sqrt(n) if n > 1 else float("nan"),
-        bounds={size: value.mean() for size, value in bounds.items()},
+        nll=-float(log_p.mean()),  # eq. 12.1
+        nll_se=float(log_p.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan"),
+        bounds={size: float(value.mean()) for size, value in bounds.items()},
         active_units=[int((variance > ACTIVE).sum()) for variance in variances],
         unit_variances=variances,
-        reconstruction=log_px.mean(),
-        kl=kl.mean(),
+        reconstruction=float(log_px.mean()),
+        kl=float(kl.mean()),
         effective_sample_size=ess,
-        sorted_weights=sorted_weights,
+        sorted_weights=weights,
         images=n,
         k=k,
     )
+
+
+def draw_weights(model, x, k, rng):
+    """``k`` log-weights of each image, a block of samples at a time.
+
+    Returns
+    -------
+    log_w : ndarray of shape (B, k)
+    log_px : ndarray of shape (B,)
+        E_q log p(x|z), over the same samples.
+    kl : ndarray of shape (B,)
+        KL(q || prior): in closed form for one stochastic layer, else over the samples.
+    means : list of ndarray of shape (B, L)
+        E_q[z_l|x]; for l > 1, of q_l's mean over the samples of z_{l-1}.
+    """
+    q1, _ = q1_forward(model, x)
+    log_w, log_px = np.empty((len(x), k)), np.zeros(len(x))
+    means = [q1[0]] + [np.zeros((len(x), L)) for L in model.latent_dims[1:]]
+    for start in range(0, k, SAMPLES):
+        block = slice(start, min(start + SAMPLES, k))
+        eps = model.draw_eps(len(x), block.stop - block.start, rng)
+        log_w[:, block], cache = log_weights_forward(model, x, q1, eps)
+        log_px += cache["log_px"].sum(axis=1) / k
+        for l, mean in enumerate(means[1:], start=2):
+            mu = cache["q"][l][0].reshape(len(x), -1, mean.shape[1])
+            mean += mu.sum(axis=1) / k
+    one_layer = len(means) == 1
+    kl = kl_to_standard_normal(*q1) if one_layer else log_px - log_w.mean(axis=1)
+    return log_w, log_px, kl, means

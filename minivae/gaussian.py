@@ -1,6 +1,8 @@
-"""The diagonal Gaussian: its draw, its log-density, its KL to the prior, each followed by its backward.
+"""The diagonal Gaussian: its draw, its log-density, its KL to the prior, each followed
+by its backward.
 
-A Gaussian is given by mu and log_sigma; sigma = exp(log_sigma) is a standard deviation, never a variance.
+A Gaussian is given by mu and log_sigma; sigma = exp(log_sigma) is a standard deviation,
+never a variance.
 """
 
 import numpy as np
@@ -24,7 +26,9 @@ def reparameterize(mu, log_sigma, eps, kernels):
     -------
     z : ndarray of shape (B, K, L)
     """
-    return reparameterize_kernel.VERSIONS[kernels].forward(mu, log_sigma, eps)  # eq. 7.1
+    return reparameterize_kernel.VERSIONS[kernels].forward(
+        mu, log_sigma, eps
+    )  # eq. 7.1
 
 
 def reparameterize_backward(dz, eps, log_sigma, path, score, kernels):
@@ -33,7 +37,8 @@ def reparameterize_backward(dz, eps, log_sigma, path, score, kernels):
     Parameters
     ----------
     dz : ndarray of shape (B, K, L)
-        path[k] times the gradient of log p(x, z_k) with respect to z_k, plus what comes from the layers above.
+        path[k] times the gradient of log p(x, z_k) with respect to z_k, plus what comes
+        from the layers above.
     path, score : ndarray of shape (B, K)
         The estimator's rows. Both zero leaves the way through z alone.
 
@@ -41,7 +46,9 @@ def reparameterize_backward(dz, eps, log_sigma, path, score, kernels):
     -------
     dmu, dlog_sigma : ndarray of shape (B, L)
     """
-    return reparameterize_kernel.VERSIONS[kernels].backward(dz, eps, log_sigma, path, score)  # eqs. 7.6 and 7.7
+    return reparameterize_kernel.VERSIONS[kernels].backward(
+        dz, eps, log_sigma, path, score
+    )  # eqs. 7.6 and 7.7
 
 
 def log_density(z, mu, log_sigma):
@@ -56,7 +63,9 @@ def log_density(z, mu, log_sigma):
     log_p : ndarray of shape (R,) float64
     """
     u = (z - mu) * np.exp(-log_sigma)  # (R, L)
-    return -(u**2 / 2 + log_sigma + HALF_LOG_2PI).sum(axis=1, dtype=np.float64)  # eq. 5.1
+    return -(u**2 / 2 + log_sigma + HALF_LOG_2PI).sum(
+        axis=1, dtype=np.float64
+    )  # eq. 5.1
 
 
 def log_density_backward(z, mu, log_sigma):
@@ -84,11 +93,14 @@ def log_density_of_draw(eps, log_sigma):
     log_q : ndarray of shape (B, K) float64
         In nats. Its gradient is part of `reparameterize_backward`.
     """
-    return -(eps**2 / 2 + log_sigma[:, None, :] + HALF_LOG_2PI).sum(axis=2, dtype=np.float64)  # eq. 7.2
+    return -(eps**2 / 2 + log_sigma[:, None, :] + HALF_LOG_2PI).sum(
+        axis=2, dtype=np.float64
+    )  # eq. 7.2
 
 
 def log_weight(log_px, z, eps, log_sigma, kernels):
-    """log p(x|z) + log p(z) - log q(z|x) under the prior N(0, I); d/dz of the prior's part is -z.
+    """log p(x|z) + log p(z) - log q(z|x) under the prior N(0, I); d/dz of the prior's
+    part is -z.
 
     Parameters
     ----------
@@ -101,11 +113,14 @@ def log_weight(log_px, z, eps, log_sigma, kernels):
     log_w : ndarray of shape (B, K) float64
         In nats.
     """
-    return log_weight_kernel.VERSIONS[kernels].forward(log_px, z, eps, log_sigma)  # eq. 8.3
+    return log_weight_kernel.VERSIONS[kernels].forward(
+        log_px, z, eps, log_sigma
+    )  # eq. 8.3
 
 
 def kl_to_standard_normal(mu, log_sigma):
-    """KL(N(mu, sigma^2) || N(0, I)) in closed form, a row at a time (Kingma & Welling 2013, appendix B).
+    """KL(N(mu, sigma^2) || N(0, I)) in closed form, a row at a time (Kingma & Welling
+    2013, appendix B).
 
     Parameters
     ----------
@@ -116,7 +131,9 @@ def kl_to_standard_normal(mu, log_sigma):
     kl : ndarray of shape (B,) float64
         In nats, never negative.
     """
-    return 0.5 * (mu**2 + np.expm1(2 * log_sigma) - 2 * log_sigma).sum(axis=1, dtype=np.float64)  # eq. 5.5
+    return 0.5 * (mu**2 + np.expm1(2 * log_sigma) - 2 * log_sigma).sum(
+        axis=1, dtype=np.float64
+    )  # eq. 5.5
 
 
 def kl_to_standard_normal_backward(mu, log_sigma):

@@ -1,9 +1,11 @@
-"""The whole walk, down and then up: x -> bound -> the gradient of every parameter.
+"""The whole walk, down and then up: x -> a bound -> the gradient of every parameter.
 
-    x -> q_1 -> z -> p -> log_w -> bound -> (theta, path, score) -> p backward -> z backward -> q_1 backward
+    x -> q_1 -> z -> p -> log_w -> bound -> theta, path, score
+    q_1 backward <- z backward <- p backward <-
 
-The minibatch is walked in chunks of whole images. An image's coefficients need only its own K log-weights, so a chunk
-goes all the way down and up again while its logits are in the cache; the (B, K, D) array of all logits never exists.
+The minibatch is walked in chunks of whole images. An image's coefficients need only its
+own K log-weights, so a chunk goes all the way down and up again while its logits are in
+the cache; the (B, K, D) array of all logits never exists.
 """
 
 from functools import partial
@@ -18,8 +20,8 @@ from .gaussian import (
     reparameterize,
     reparameterize_backward,
 )
+from .inputs import check_binary, check_eps, choose
 from .model import (
-    check_inputs,
     chunks,
     decoder_backward,
     decoder_forward,
@@ -29,6 +31,8 @@ from .model import (
     q1_backward,
     q1_forward,
 )
+
+BOUND_NAMES = (*BOUNDS, "elbo_kl")
 
 
 def bound_and_grad(model, x, eps, bound="iwae", estimator="reparam"):
@@ -40,9 +44,11 @@ def bound_and_grad(model, x, eps, bound="iwae", estimator="reparam"):
     x : ndarray of shape (B, D)
         Zeros and ones.
     eps : list of ndarray of shape (B, K, L)
-        Standard normal noise, one array a stochastic layer: ``model.draw_eps(B, K, rng)``.
+        Standard normal noise, one array a stochastic layer: ``model.draw_eps(B, K,
+        rng)``.
     bound : str
-        A name in `minivae.BOUNDS`; or "elbo_kl", the ELBO with its KL term in closed form (one stochastic layer).
+        A name in `minivae.BOUNDS`; or "elbo_kl", the ELBO with its KL term in closed
+        form (one stochastic layer).
     estimator : str
         A name in `minivae.ESTIMATORS`.
 
@@ -51,71 +57,79 @@ def bound_and_grad(model, x, eps, bound="iwae", estimator="reparam"):
     value : float
         The bound in nats, mean over the batch.
     grads : dict
-        Name -> array, like ``model.params``: the gradient of that mean. Step along it to raise the bound.
+        Name -> array, like ``model.params``: the gradient of that mean. Step along it
+        to raise the bound.
 
     Raises
     ------
     ValueError
-        For an unknown name, wrong shapes, values that are not finite, and an x that is not binary.
+        For an unknown name, wrong shapes, values that are not finite, and an x that is
+        not binary.
     """
-    x, eps = check_inputs(model, x, eps)
-    choose("bound", bound, [*BOUNDS, "elbo_kl"])
-    choose("estimator", estimator, ESTIMATORS)
+    check_objective(model, bound, estimator)
+    x = check_binary("x", x, model.x_dim, model.dtype)
+    eps = check_eps(eps, len(x), model.latent_dims, model.dtype)
     if bound == "elbo_kl":
-        return elbo_kl_and_grad(model, x, eps, estimator)
+        return elbo_kl_and_grad(model, x, eps)
     bound_of = partial(BOUNDS[bound], kernels=model.kernels)
     B, K, _ = eps[0].shape
     value = np.empty(B)
     grads = {name: np.zeros_like(array) for name, array in model.params.items()}
 
     q1, q1_cache = q1_forward(model, x)  # mu, log_sigma: (B, L_1) each
-    dq1 = [np.empty_like(head) for head in q1]
-    for images in chunks(B, K):
+    dmu, dlog_sigma = (np.empty_like(head) for head in q1)
+    for n in chunks(B, K):  # a slice of images
         # down
-        log_w, cache = log_weights_forward(model, x[images], part(q1, images), part(eps, images))
+        log_w, cache = log_weights_forward(model, x[n], part(q1, n), part(eps, n))
         # the turn: log-weights -> a bound -> how much each sample counts
-        value[images], theta, path, score = ESTIMATORS[estimator](bound_of, log_w)
+        value[n], theta, path, score = ESTIMATORS[estimator](bound_of, log_w)
         # up; the batch mean is one more factor
-        dq1[0][images], dq1[1][images] = log_weights_backward(model, theta / B, path / B, score / B, cache, grads)
-    q1_backward(model, dq1, q1_cache, grads)
-    return value.mean(), grads
+        rows = theta / B, path / B, score / B
+        dmu[n], dlog_sigma[n] = log_weights_backward(model, *rows, cache, grads)
+    q1_backward(model, (dmu, dlog_sigma), q1_cache, grads)
+    return float(value.mean()), grads
 
 
-def elbo_kl_and_grad(model, x, eps, estimator):
+def elbo_kl_and_grad(model, x, eps):
     """The ELBO as reconstruction less closed-form KL (eq. 4.1), and its gradient.
 
-    It is no function of the log-weights: log p(x|z) is sampled and the KL is not. So the walk differs at the turn only.
+    It is no function of the log-weights: log p(x|z) is sampled and the KL is not. So
+    its walk is its own, and shorter.
     """
-    if len(eps) != 1 or estimator != "reparam":
-        raise ValueError(
-            "bound 'elbo_kl' has a closed form for one stochastic layer, and estimator 'reparam' only;"
-            f" got {len(eps)} layers and estimator {estimator!r}"
-        )
     B, K, _ = eps[0].shape
     value = np.empty(B)
     grads = {name: np.zeros_like(array) for name, array in model.params.items()}
 
-    q1, q1_cache = q1_forward(model, x)
-    kl = kl_to_standard_normal(*q1)  # (B,)  eq. 5.5
-    dkl = kl_to_standard_normal_backward(*q1)
-    dq1 = [np.empty_like(head) for head in q1]
-    for images in chunks(B, K):
-        mu, log_sigma, eps_1 = part((*q1, *eps), images)
+    (mu, log_sigma), q1_cache = q1_forward(model, x)
+    kl = kl_to_standard_normal(mu, log_sigma)  # (B,)
+    dmu, dlog_sigma = kl_to_standard_normal_backward(mu, log_sigma)
+    dmu, dlog_sigma = -dmu / B, -dlog_sigma / B  # the KL's part
+    for n in chunks(B, K):
+        eps_n, log_sigma_n = eps[0][n], log_sigma[n]
         # down
-        z = reparameterize(mu, log_sigma, eps_1, model.kernels)
-        log_px, cache = decoder_forward(model, z, x[images])
-        value[images] = log_px.mean(axis=1) - kl[images]  # eq. 4.1
-        # up: each sample counts 1 / K, and only the way through z is sampled
-        theta = np.full(log_px.size, 1 / (B * K), model.dtype)
-        dz = (theta[:, None] * decoder_backward(model, theta, cache, grads)).reshape(z.shape)
-        none = np.zeros(log_px.shape, model.dtype)
-        dq1[0][images], dq1[1][images] = reparameterize_backward(dz, eps_1, log_sigma, none, none, model.kernels)
-    q1_backward(model, [dhead - dkl_head / B for dhead, dkl_head in zip(dq1, dkl)], q1_cache, grads)
-    return value.mean(), grads
+        z = reparameterize(mu[n], log_sigma_n, eps_n, model.kernels)
+        log_px, cache = decoder_forward(model, z, x[n])
+        value[n] = log_px.mean(axis=1) - kl[n]  # eq. 4.1
+        # up: each sample counts 1 / K, and q is met on the way through z only
+        theta = np.full((log_px.size, 1), 1 / (B * K), model.dtype)
+        dz = theta * decoder_backward(model, theta[:, 0], cache, grads)
+        path = score = np.zeros(log_px.shape, model.dtype)
+        dheads = reparameterize_backward(
+            dz.reshape(z.shape), eps_n, log_sigma_n, path, score, model.kernels
+        )
+        dmu[n] += dheads[0]
+        dlog_sigma[n] += dheads[1]
+    q1_backward(model, (dmu, dlog_sigma), q1_cache, grads)
+    return float(value.mean()), grads
 
 
-def choose(what, name, names):
-    """``name``, if it is one of ``names``; else a ValueError that lists them."""
-    if name not in names:
-        raise ValueError(f"{what} must be one of {', '.join(names)}; got {name!r}")
-    return name
+def check_objective(model, bound, estimator):
+    """Refuse names that are unknown, or that do not go together with this model."""
+    choose("bound", bound, BOUND_NAMES)
+    choose("estimator", estimator, ESTIMATORS)
+    layers = len(model.latent_dims)
+    if bound == "elbo_kl" and (layers != 1 or estimator != "reparam"):
+        raise ValueError(
+            "bound 'elbo_kl' has a closed form for one stochastic layer, and estimator"
+            f" 'reparam' only; got {layers} layers and estimator {estimator!r}"
+        )

@@ -1,7 +1,9 @@
-"""Layers of one matrix each: the linear map and tanh, forward and backward side by side.
+"""Layers of one matrix each: the linear map and tanh, forward and backward side by
+side.
 
-A forward returns its output and a cache; the backward takes the gradient of the output and that cache. Nothing else is
-remembered anywhere. Rows of a batch are independent, so the gradient of a parameter is a sum over rows.
+A forward returns its output and a cache; the backward takes the gradient of the output
+and that cache. Nothing else is remembered anywhere. Rows of a batch are independent, so
+the gradient of a parameter is a sum over rows.
 """
 
 import numpy as np
@@ -10,7 +12,8 @@ from .kernels import tanh
 
 
 def glorot_uniform(n_in, n_out, rng, dtype):
-    """Weights whose products keep their variance on the way down and up (Glorot & Bengio 2010; eq. 6.7).
+    """Weights whose products keep their variance on the way down and up (Glorot &
+    Bengio 2010; eq. 6.7).
 
     Returns
     -------
@@ -51,7 +54,7 @@ def linear_backward(dy, cache):
     -------
     dx : ndarray of shape (R, I)
     """
-    x, W = cache
+    _, W = cache
     return dy @ W.T  # (R, I)  eq. 6.2
 
 
@@ -70,10 +73,13 @@ def linear_backward_params(dy, cache, coef=None):
     dW : ndarray of shape (I, O)
     db : ndarray of shape (O,)
     """
-    x, W = cache
+    x, _ = cache
     if coef is None:
         return x.T @ dy, dy.sum(axis=0)  # eqs. 6.3 and 6.4
-    return (coef[:, None] * x).T @ dy, coef @ dy  # scaling the rows of x scales those of the sum, and x is the narrower
+    return (
+        (coef[:, None] * x).T @ dy,
+        coef @ dy,
+    )  # scaling the rows of x scales those of the sum, and x is the narrower
 
 
 def tanh_forward(a, kernels):

@@ -1,6 +1,8 @@
-"""A multilayer perceptron: linear and tanh, one pair a hidden layer. The backward mirrors the forward.
+"""A multilayer perceptron: linear and tanh, one pair a hidden layer. The backward
+mirrors the forward.
 
-Parameters live in one dictionary, under names such as ``q1.hidden1.W``: ``q1`` is the network's name.
+Parameters live in one dictionary, under names such as ``q1.hidden1.W``: ``q1`` is the
+network's name.
 """
 
 import numpy as np
@@ -16,13 +18,17 @@ from .layers import (
 
 
 def linear_init(params, name, n_in, n_out, rng, dtype):
-    """Add a linear layer's ``name.W`` (Glorot uniform) and ``name.b`` (zeros) to ``params``."""
+    """Add a linear layer's ``name.W`` (Glorot uniform) and ``name.b`` (zeros) to
+    ``params``.
+    """
     params[f"{name}.W"] = glorot_uniform(n_in, n_out, rng, dtype)
     params[f"{name}.b"] = np.zeros(n_out, dtype)
 
 
 def mlp_init(params, name, n_in, hidden, rng, dtype):
-    """Add the hidden layers ``name.hidden1``, ``name.hidden2``, ... of widths ``hidden`` to ``params``."""
+    """Add the hidden layers ``name.hidden1``, ``name.hidden2``, ... of widths
+    ``hidden`` to ``params``.
+    """
     for i, (n, n_out) in enumerate(zip((n_in, *hidden), hidden), start=1):
         linear_init(params, f"{name}.hidden{i}", n, n_out, rng, dtype)
 
@@ -66,7 +72,8 @@ def mlp_backward(dh, cache, grads, name, kernels, coef=None, down_to_x=True):
     coef : ndarray of shape (R,), optional
         How often each row counts in the parameters' gradients; dx is not scaled by it.
     down_to_x : bool
-        False spares the last product where nobody needs dx (x is the data), and returns None.
+        False spares the last product where nobody needs dx (x is the data), and returns
+        None.
     """
     for i in range(len(cache), 0, -1):
         linear_cache, tanh_cache = cache[i - 1]

@@ -2,13 +2,17 @@
 
 Stochastic layers are numbered from the data: z_1 is nearest x, and z_0 is x itself.
 
-    q_l(z_l | z_{l-1})    network "q1", "q2", ...    hidden_dims[l - 1], then heads for mu and log_sigma
-    p_l(z_{l-1} | z_l)    network "p1", "p2", ...    the same widths in reverse; p1 ends in Bernoulli logits
+    network    computes               hidden layers        heads
+    q1 q2 ...  q_l(z_l | z_{l-1})     hidden_dims[l - 1]   mu, log_sigma
+    p1         p_1(x | z_1)           the same reversed    logits
+    p2 ...     p_l(z_{l-1} | z_l)     the same reversed    mu, log_sigma
 
-The walk below treats the rows of a chunk alike, row r being sample r % K of image r // K. For q_1 a Gaussian belongs to
-an image and has K samples, (B, K, L). For a deeper q_l it belongs to a row and has one, (R, 1, L) with R = B * K: the
-same functions serve both.
+The rows of a chunk are alike, row r being sample r % K of image r // K. For q_1 a
+Gaussian belongs to an image and has K draws, (B, K, L). For a deeper q_l it belongs to
+a row and has one draw, (B * K, 1, L): the same functions serve both.
 """
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -21,11 +25,14 @@ from .gaussian import (
     reparameterize,
     reparameterize_backward,
 )
+from .inputs import check_array, check_binary, check_eps, check_size, choose
 from .kernels import check_name
 from .layers import linear_backward, linear_forward
 from .mlp import add_linear_grads, linear_init, mlp_backward, mlp_forward, mlp_init
 
-CHUNK_ROWS = 256  # 256 rows of 784 float32 logits are 0.8 MB: they are still in the cache on the way back up
+# 256 rows of 784 float32 logits are 0.8 MB: still in the cache on the way back
+CHUNK_ROWS = 256
+DTYPES = ("float32", "float64")
 
 
 class VAE:
@@ -44,9 +51,10 @@ class VAE:
     dtype : dtype
         float32, or float64 for gradient checks.
     rng : numpy.random.Generator
-        Draws the Glorot-uniform weights.
+        Draws the Glorot-uniform weights. Biases start at zero.
     x_mean : ndarray of shape (D,), optional
-        Mean training image. The output bias starts at its logit, clipped to [0.001, 0.999]; without it, at 0.
+        The mean training image. The output bias starts at its logit, clipped to
+        [0.001, 0.999].
     device : str
         "cpu".
     kernels : str
@@ -59,8 +67,8 @@ class VAE:
 
     Raises
     ------
-    ValueError
-        For sizes that do not fit together and for unknown names.
+    ValueError, TypeError
+        For sizes that do not fit together, and for unknown names.
     """
 
     def __init__(
@@ -78,41 +86,45 @@ class VAE:
     ):
         self.x_dim = check_size("x_dim", x_dim)
         self.latent_dims = tuple(check_size("latent_dims", n) for n in latent_dims)
-        self.hidden_dims = tuple(tuple(check_size("hidden_dims", n) for n in widths) for widths in hidden_dims)
+        self.hidden_dims = tuple(
+            tuple(check_size("hidden_dims", n) for n in sizes) for sizes in hidden_dims
+        )
         if not self.latent_dims or len(self.latent_dims) != len(self.hidden_dims):
             raise ValueError(
-                "latent_dims needs one size, and hidden_dims one tuple, for each stochastic layer;"
-                f" got {self.latent_dims} and {self.hidden_dims}"
+                "latent_dims needs one size, and hidden_dims one tuple, for each"
+                f" stochastic layer; got {self.latent_dims} and {self.hidden_dims}"
             )
-        if likelihood != "bernoulli":
-            raise ValueError(f"likelihood must be 'bernoulli'; got {likelihood!r}")
-        if device != "cpu":
-            raise ValueError(f"device must be 'cpu'; got {device!r}")
-        self.dtype = np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise ValueError(f"dtype must be float32 or float64; got {self.dtype}")
-        self.likelihood, self.device, self.kernels = likelihood, device, check_name(kernels)
+        self.likelihood = choose("likelihood", likelihood, ["bernoulli"])
+        self.dtype = np.dtype(choose("dtype", np.dtype(dtype).name, DTYPES))
+        self.device = choose("device", device, ["cpu"])
+        self.kernels = check_name(kernels)
 
         self.params = {}
-        below = (self.x_dim, *self.latent_dims)  # units of z_0 = x, z_1, z_2, ...
+        units = (self.x_dim, *self.latent_dims)  # of z_0 = x, z_1, z_2, ...
         for l, hidden in enumerate(self.hidden_dims, start=1):
-            for name, n_in, widths, n_out, heads in (
-                (f"q{l}", below[l - 1], hidden, below[l], ("mu", "log_sigma")),
-                (f"p{l}", below[l], hidden[::-1], below[l - 1], ("mu", "log_sigma") if l > 1 else ("logits",)),
-            ):
-                mlp_init(self.params, name, n_in, widths, rng, self.dtype)
-                for head in heads:
-                    linear_init(self.params, f"{name}.{head}", (n_in, *widths)[-1], n_out, rng, self.dtype)
+            q_heads, p_heads = ("mu", "log_sigma"), ("mu", "log_sigma")
+            if l == 1:
+                p_heads = ("logits",)
+            below, above = units[l - 1], units[l]
+            self._add_network(f"q{l}", below, hidden, above, q_heads, rng)
+            self._add_network(f"p{l}", above, hidden[::-1], below, p_heads, rng)
         if x_mean is not None:
-            mean = np.clip(check_rows("x_mean", np.atleast_2d(x_mean), self.x_dim, np.float64)[0], 0.001, 0.999)
-            self.params["p1.logits.b"][...] = np.log(mean / (1 - mean))
+            x_mean = check_array("x_mean", x_mean, (self.x_dim,), np.float64)
+            x_mean = np.clip(x_mean, 0.001, 0.999)
+            self.params["p1.logits.b"][...] = np.log(x_mean / (1 - x_mean))
+
+    def _add_network(self, name, n_in, hidden, n_out, heads, rng):
+        mlp_init(self.params, name, n_in, hidden, rng, self.dtype)
+        for head in heads:
+            n_last = (n_in, *hidden)[-1]
+            linear_init(self.params, f"{name}.{head}", n_last, n_out, rng, self.dtype)
 
     def config(self):
-        """What `VAE` needs to build this model again, but for the parameters; a dict that JSON can hold."""
+        """The arguments that build this model again, as JSON can hold them."""
         return {
             "x_dim": self.x_dim,
             "latent_dims": list(self.latent_dims),
-            "hidden_dims": [list(widths) for widths in self.hidden_dims],
+            "hidden_dims": [list(sizes) for sizes in self.hidden_dims],
             "likelihood": self.likelihood,
             "dtype": self.dtype.name,
             "device": self.device,
@@ -128,7 +140,8 @@ class VAE:
             One (batch, k, L) a stochastic layer.
         """
         batch, k = check_size("batch", batch), check_size("k", k)
-        return [rng.standard_normal((batch, k, n), self.dtype) for n in self.latent_dims]
+        shapes = [(batch, k, L) for L in self.latent_dims]
+        return [rng.standard_normal(shape, self.dtype) for shape in shapes]
 
     def log_weights(self, x, eps):
         """log w_k = log p(x, z_k) - log q(z_k|x), with z drawn by ``eps`` (eq. 8.1).
@@ -147,54 +160,78 @@ class VAE:
 
         Raises
         ------
-        ValueError
-            For wrong shapes, for values that are not finite, and for an x that is not binary.
+        ValueError, TypeError
+            For wrong shapes, for values that are not finite or not numbers, and for an
+            x that is not binary.
         """
-        x, eps = check_inputs(self, x, eps)
+        x = check_binary("x", x, self.x_dim, self.dtype)
+        eps = check_eps(eps, len(x), self.latent_dims, self.dtype)
         q1, _ = q1_forward(self, x)
         log_w = np.empty(eps[0].shape[:2])
         for images in chunks(*log_w.shape):
-            log_w[images], _ = log_weights_forward(self, x[images], part(q1, images), part(eps, images))
+            log_w[images], _ = log_weights_forward(
+                self, x[images], part(q1, images), part(eps, images)
+            )
         return log_w
 
     def encode(self, x):
         """mu and log_sigma of q(z_1|x), each (B, L_1), for x (B, D)."""
-        return q1_forward(self, check_rows("x", x, self.x_dim, self.dtype))[0]
+        x = check_array("x", x, (None, self.x_dim), self.dtype)
+        return q1_forward(self, x)[0]
 
     def decode(self, z):
-        """The mean of p(x|z_1), (R, D), for z_1 (R, L_1): each pixel's probability of a one."""
-        z = check_rows("z", z, self.latent_dims[0], self.dtype)
+        """The mean of p(x|z_1): each pixel's probability of a one.
+
+        Parameters
+        ----------
+        z : ndarray of shape (R, L_1)
+
+        Returns
+        -------
+        mean : ndarray of shape (R, D)
+        """
+        z = check_array("z", z, (None, self.latent_dims[0]), self.dtype)
         h, _ = mlp_forward(z, self.params, "p1", len(self.hidden_dims[0]), self.kernels)
         return bernoulli_mean(h, self.params, "p1.logits")
 
     def sample(self, n, rng):
-        """``n`` draws from the model, ancestral down to z_1: the means of p(x|z_1), (n, D)."""
+        """The means of p(x|z_1) at ``n`` ancestral draws of z_1, (n, D)."""
         n = check_size("n", n)
         z = rng.standard_normal((n, self.latent_dims[-1]), self.dtype)
         for l in range(len(self.latent_dims), 1, -1):
             (mu, log_sigma), _ = conditional_forward(self, f"p{l}", z)
-            eps = rng.standard_normal((n, 1, mu.shape[1]), self.dtype)
-            z = reparameterize(mu, log_sigma, eps, self.kernels)[:, 0]
+            eps = rng.standard_normal(mu.shape, self.dtype)
+            z = as_rows(reparameterize(mu, log_sigma, as_draws(eps), self.kernels))
         return self.decode(z)
 
 
-# A conditional Gaussian: an MLP and its two heads
+# One conditional Gaussian: an MLP and its two heads
 
 
 def conditional_forward(model, name, x):
-    """mu and log_sigma of the network ``name``, each (R, L), from its input x (R, I)."""
-    n_hidden = len(model.hidden_dims[int(name[1:]) - 1])
-    h, mlp_cache = mlp_forward(x, model.params, name, n_hidden, model.kernels)
-    mu, mu_cache = linear_forward(h, model.params[f"{name}.mu.W"], model.params[f"{name}.mu.b"])
-    log_sigma, log_sigma_cache = linear_forward(
-        h, model.params[f"{name}.log_sigma.W"], model.params[f"{name}.log_sigma.b"]
-    )
-    return (mu, log_sigma), (mlp_cache, mu_cache, log_sigma_cache)
+    """mu and log_sigma (R, L) of the network ``name``, from its input x (R, I)."""
+    params, n_hidden = model.params, len(model.hidden_dims[int(name[1:]) - 1])
+    h, mlp_cache = mlp_forward(x, params, name, n_hidden, model.kernels)
+    heads, caches = [], [mlp_cache]
+    for head in (f"{name}.mu", f"{name}.log_sigma"):
+        y, cache = linear_forward(h, params[f"{head}.W"], params[f"{head}.b"])
+        heads.append(y)
+        caches.append(cache)
+    return heads, caches
 
 
-def conditional_backward(model, name, dmu, dlog_sigma, cache, grads, coef=None, down_to_x=True):
-    """Add the network's gradients to ``grads`` (unless None), row r counted ``coef[r]`` times; return dx (R, I)."""
-    mlp_cache, mu_cache, log_sigma_cache = cache
+def conditional_backward(model, name, dheads, caches, grads, coef=None, down_to_x=True):
+    """dx (R, I), given dmu and dlog_sigma (R, L).
+
+    Parameters
+    ----------
+    dheads : pair of ndarray of shape (R, L)
+    grads : dict
+        Added to in place, row r counted ``coef[r]`` times; None when only dx is wanted.
+    coef, down_to_x
+        As for `mlp_backward`.
+    """
+    (dmu, dlog_sigma), (mlp_cache, mu_cache, log_sigma_cache) = dheads, caches
     if grads is not None:
         add_linear_grads(grads, f"{name}.log_sigma", dlog_sigma, log_sigma_cache, coef)
         add_linear_grads(grads, f"{name}.mu", dmu, mu_cache, coef)
@@ -203,28 +240,28 @@ def conditional_backward(model, name, dmu, dlog_sigma, cache, grads, coef=None, 
 
 
 def q1_forward(model, x):
-    """mu and log_sigma of q(z_1|x), each (B, L_1): once an image, however many samples it has."""
+    """mu and log_sigma of q(z_1|x), (B, L_1): once an image, however many samples."""
     return conditional_forward(model, "q1", x)
 
 
-def q1_backward(model, dq1, cache, grads):
-    """Add q_1's gradients to ``grads``, given ``dq1 = (dmu, dlog_sigma)``."""
-    conditional_backward(model, "q1", *dq1, cache, grads, down_to_x=False)
+def q1_backward(model, dheads, caches, grads):
+    """Add q_1's gradients to ``grads``, given dmu and dlog_sigma (B, L_1)."""
+    conditional_backward(model, "q1", dheads, caches, grads, down_to_x=False)
 
 
-# p(x|z_1), the decoder
+# The decoder p(x|z_1)
 
 
 def decoder_forward(model, z, x):
     """log p(x|z) (B, K) float64, in nats, of x (B, D) under z = z_1 (B, K, L)."""
-    n_hidden = len(model.hidden_dims[0])
-    h, mlp_cache = mlp_forward(as_rows(z), model.params, "p1", n_hidden, model.kernels)
-    log_px, head_cache = bernoulli_forward(h, model.params, "p1.logits", x, model.kernels)
+    params, n_hidden = model.params, len(model.hidden_dims[0])
+    h, mlp_cache = mlp_forward(as_rows(z), params, "p1", n_hidden, model.kernels)
+    log_px, head_cache = bernoulli_forward(h, params, "p1.logits", x, model.kernels)
     return log_px, (mlp_cache, head_cache)
 
 
 def decoder_backward(model, coef, cache, grads):
-    """Add p_1's gradients to ``grads``, row r counted ``coef[r]`` times; return d log p(x|z) / dz, (B * K, L)."""
+    """d log p(x|z) / dz with seed 1 a row, (B * K, L); adds p_1's gradients."""
     mlp_cache, head_cache = cache
     dh = bernoulli_backward(head_cache, grads, "p1.logits", coef, model.kernels)
     return mlp_backward(dh, mlp_cache, grads, "p1", model.kernels, coef)
@@ -234,12 +271,12 @@ def decoder_backward(model, coef, cache, grads):
 
 
 def log_weights_forward(model, x, q1, eps):
-    """Up through q, down through p: the log-weights of a chunk of whole images (eqs. 8.1 to 8.3).
+    """The log-weights of whole images: up through q, down through p (eq. 8.1).
 
     Parameters
     ----------
     x : ndarray of shape (B, D)
-    q1 : tuple of ndarray of shape (B, L_1)
+    q1 : pair of ndarray of shape (B, L_1)
         mu and log_sigma of q_1.
     eps : list of ndarray of shape (B, K, L)
 
@@ -248,25 +285,36 @@ def log_weights_forward(model, x, q1, eps):
     log_w : ndarray of shape (B, K) float64
         In nats.
     cache : dict
+        Entries are dictionaries over l = 1, 2, ..., but for log_px (B, K).
     """
-    top, (B, K, _) = len(eps), eps[0].shape
-    eps = dict(enumerate(eps, start=1))  # from here on, l counts as in the derivations
-    q, q_cache, p, p_cache, z = {1: q1}, {}, {}, {}, {1: reparameterize(*q1, eps[1], model.kernels)}
+    kernels, top, (B, K, _) = model.kernels, len(eps), eps[0].shape
+    eps = {l: e if l == 1 else as_draws(e) for l, e in enumerate(eps, start=1)}
+
+    # up q: draw z_1, then each z_l from the one below
+    q, z = {1: q1}, {1: reparameterize(*q1, eps[1], kernels)}
+    q_cache, p, p_cache = {}, {}, {}
     for l in range(2, top + 1):
         q[l], q_cache[l] = conditional_forward(model, f"q{l}", as_rows(z[l - 1]))
-        z[l] = reparameterize(*q[l], as_draws(eps[l]), model.kernels)
+        z[l] = reparameterize(*q[l], eps[l], kernels)
 
+    # down p: log p(x|z_1), then layer by layer log p(z_l|z_{l+1}) - log q(z_l|z_{l-1})
     log_px, p_cache[1] = decoder_forward(model, z[1], x)
     log_w = log_px
-    for l in range(2, top + 1):  # + log p(z_{l-1} | z_l) - log q(z_{l-1} | z_{l-2})
-        p[l], p_cache[l] = conditional_forward(model, f"p{l}", as_rows(z[l]))
-        log_p = log_density(as_rows(z[l - 1]), *p[l]).reshape(B, K)
-        log_q = log_density_of_draw(eps[l - 1].reshape(z[l - 1].shape), q[l - 1][1]).reshape(B, K)
-        log_w = log_w + log_p - log_q
-    shape = z[top].shape  # and at the top, where p is N(0, I), log p - log q at once
-    log_w = log_weight(log_w.reshape(shape[:2]), z[top], eps[top].reshape(shape), q[top][1], model.kernels)
-    cache = {"log_px": log_px, "eps": eps, "z": z, "q": q, "p": p, "q_cache": q_cache, "p_cache": p_cache}
-    return log_w.reshape(B, K), cache
+    for l in range(1, top):
+        p[l + 1], p_cache[l + 1] = conditional_forward(
+            model, f"p{l + 1}", as_rows(z[l + 1])
+        )
+        log_p = log_density(as_rows(z[l]), *p[l + 1])
+        log_q = log_density_of_draw(eps[l], q[l][1])
+        log_w = log_w + log_p.reshape(B, K) - log_q.reshape(B, K)
+    # at the top p is N(0, I)
+    log_w = log_w.reshape(z[top].shape[:2])
+    log_w = log_weight(log_w, z[top], eps[top], q[top][1], kernels).reshape(B, K)
+
+    return log_w, {
+        "log_px": log_px, "eps": eps, "z": z,
+        "q": q, "q_cache": q_cache, "p": p, "p_cache": p_cache,
+    }  # fmt: skip
 
 
 def log_weights_backward(model, theta, path, score, cache, grads):
@@ -284,30 +332,36 @@ def log_weights_backward(model, theta, path, score, cache, grads):
     dmu, dlog_sigma : ndarray of shape (B, L_1)
         What reaches q_1's heads.
     """
-    eps, z, q, p, q_cache, p_cache = (cache[key] for key in ("eps", "z", "q", "p", "q_cache", "p_cache"))
-    theta, path, score = (rows.astype(model.dtype) for rows in (theta, path, score))
-    theta_rows, path_rows, score_rows = theta.ravel(), path.reshape(-1, 1), score.reshape(-1, 1)
-    top = len(z)
+    kernels, dtype = model.kernels, model.dtype
+    eps, z, q, p = cache["eps"], cache["z"], cache["q"], cache["p"]
+    q_cache, p_cache, top = cache["q_cache"], cache["p_cache"], len(z)
+    theta, path, score = theta.astype(dtype), path.astype(dtype), score.astype(dtype)
+    theta_r, path_r, score_r = theta.ravel(), path.reshape(-1, 1), score.reshape(-1, 1)
 
-    # down p, with seed 1 a row: dz[l] is d log p(x, z) / d z_l; parameters count row r theta[r] times
-    dz = {1: decoder_backward(model, theta_rows, p_cache[1], grads)}
-    for l in range(2, top + 1):
-        dz_below, dmu, dlog_sigma = log_density_backward(as_rows(z[l - 1]), *p[l])
-        dz[l - 1] += dz_below
-        dz[l] = conditional_backward(model, f"p{l}", dmu, dlog_sigma, p_cache[l], grads, theta_rows)
-    dz[top] -= as_rows(z[top])  # the prior's part
+    # down p, with seed 1 a row: dz[l] is d log p(x, z) / d z_l, (B * K, L), while the
+    # parameters count row r theta[r] times
+    dz = {1: decoder_backward(model, theta_r, p_cache[1], grads)}
+    for l in range(1, top):
+        dz_l, *dheads = log_density_backward(as_rows(z[l]), *p[l + 1])
+        dz[l] += dz_l
+        dz[l + 1] = conditional_backward(
+            model, f"p{l + 1}", dheads, p_cache[l + 1], grads, theta_r
+        )
+    dz[top] -= as_rows(z[top])  # of the prior
 
-    # down q: path[r] times that goes on to the heads that drew z_l, and through them to z_{l-1}
-    g = {l: path_rows * dz[l] for l in dz}
+    # down q: path[r] dz[l] goes on to the heads that drew z_l, and below to z_{l-1}
+    g = {l: path_r * dz[l] for l in dz}
     for l in range(top, 1, -1):
-        draw = as_draws(g[l]), as_draws(eps[l]), q[l][1]
-        dheads = reparameterize_backward(*draw, path_rows, score_rows, model.kernels)
-        dz_below = conditional_backward(model, f"q{l}", *dheads, q_cache[l], grads)
-        if not np.array_equal(score, -path):  # z_{l-1} is owed -path[r] * d log q_l, whatever the parameters get
-            dheads = reparameterize_backward(*draw, path_rows, -path_rows, model.kernels)
-            dz_below = conditional_backward(model, f"q{l}", *dheads, q_cache[l], None)
+        draw = as_draws(g[l]), eps[l], q[l][1]
+        dheads = reparameterize_backward(*draw, path_r, score_r, kernels)
+        dz_below = conditional_backward(model, f"q{l}", dheads, q_cache[l], grads)
+        if not np.array_equal(score, -path):
+            # z_{l-1} is part of the path: through log q_l it gets -path, not score
+            dheads = reparameterize_backward(*draw, path_r, -path_r, kernels)
+            dz_below = conditional_backward(model, f"q{l}", dheads, q_cache[l], None)
         g[l - 1] += dz_below
-    return reparameterize_backward(g[1].reshape(z[1].shape), eps[1], q[1][1], path, score, model.kernels)
+    g1 = g[1].reshape(z[1].shape)
+    return reparameterize_backward(g1, eps[1], q[1][1], path, score, kernels)
 
 
 def as_rows(z):
@@ -316,61 +370,17 @@ def as_rows(z):
 
 
 def as_draws(z):
-    """(B, K, L) or (B * K, L) -> (B * K, 1, L), without a copy: each row is the one draw of its own Gaussian."""
+    """(..., L) -> (B * K, 1, L), without a copy: each row one draw of its Gaussian."""
     return z.reshape(-1, 1, z.shape[-1])
 
 
 def chunks(B, K):
-    """Slices of whole images, of about `CHUNK_ROWS` rows each and of nearly equal size."""
-    n = -(-B * K // CHUNK_ROWS)
-    edges = np.linspace(0, B, min(n, B) + 1).astype(int)
-    return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:])]
+    """Slices of whole images, about `CHUNK_ROWS` rows each, nearly equal in size."""
+    n = min(B, -(-B * K // CHUNK_ROWS))
+    edges = np.linspace(0, B, n + 1).astype(int)
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def part(arrays, images):
     """The same images of each array."""
     return [array[images] for array in arrays]
-
-
-# Bad input is met here
-
-
-def check_size(name, value):
-    """``value`` as an int of at least 1, or an error that names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number; got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1; got {value}")
-    return int(value)
-
-
-def check_real(name, array, shape, dtype):
-    """``array`` as finite numbers of ``dtype``, or an error that gives both shapes; None in ``shape`` is any size >= 1."""
-    array = np.asarray(array)
-    if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
-    if array.ndim != len(shape) or any(n == 0 or want not in (n, None) for n, want in zip(array.shape, shape)):
-        wanted = ", ".join("n" if n is None else str(n) for n in shape)
-        raise ValueError(f"{name} must be of shape ({wanted}) with n >= 1; got {array.shape}")
-    array = np.ascontiguousarray(array, dtype)
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds NaN or infinity")
-    return array
-
-
-def check_rows(name, array, width, dtype):
-    """``array`` as (n, width) finite numbers of ``dtype``."""
-    return check_real(name, array, (None, width), dtype)
-
-
-def check_inputs(model, x, eps):
-    """x and eps as the model wants them, or an error that says what was wrong."""
-    x = check_rows("x", x, model.x_dim, model.dtype)
-    if not ((x == 0) | (x == 1)).all():
-        raise ValueError("x must hold only 0 and 1 for a Bernoulli likelihood: binarize grey pixels first")
-    if isinstance(eps, np.ndarray) or len(eps) != len(model.latent_dims):
-        raise ValueError(f"eps must be a list of {len(model.latent_dims)} arrays, one a stochastic layer")
-    shapes = [np.shape(e) for e in eps]
-    K = shapes[0][1] if len(shapes[0]) == 3 and shapes[0][1] > 0 else None
-    eps = [check_real(f"eps[{l}]", e, (len(x), K, n), model.dtype) for l, (e, n) in enumerate(zip(eps, model.latent_dims))]
-    return x, eps

@@ -1,4 +1,6 @@
-"""The pictures: each function draws one PNG. Matplotlib is loaded when the first one is drawn."""
+"""The pictures: each function draws one PNG. Matplotlib is loaded when the first one is
+drawn.
+"""
 
 from pathlib import Path
 
@@ -8,11 +10,11 @@ from .checkpoint import write_atomically
 from .evaluate import ACTIVE
 
 
-def new_figure(width=6.0, height=4.0):
+def new_figure(width=6.0, height=4.0, layout="constrained"):
     """A figure of its own, outside pyplot's global state."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    return Figure(figsize=(width, height), dpi=150, layout=layout)
 
 
 def save(figure, path):
@@ -23,13 +25,14 @@ def save(figure, path):
 
 
 def learning_curves(histories, path):
-    """The bound against epochs, training and test, for each labelled history (label -> dict of columns)."""
+    """The bound by epoch, training and test, of each history (label -> columns)."""
     figure = new_figure()
     axes = figure.subplots()
     for i, (label, history) in enumerate(histories.items()):
-        axes.plot(history["epoch"], history["bound"], f"C{i}-", marker=".", label=f"{label}, training")
+        epochs = history["epoch"]
+        axes.plot(epochs, history["bound"], f"C{i}.-", label=f"{label}, training")
         if "test_bound" in history:
-            axes.plot(history["epoch"], history["test_bound"], f"C{i}--", marker=".", label=f"{label}, test")
+            axes.plot(epochs, history["test_bound"], f"C{i}.--", label=f"{label}, test")
     axes.set(xlabel="epoch", ylabel="bound (nats)")
     if min(len(history["epoch"]) for history in histories.values()) > 30:
         axes.set_xscale("log")  # learning-rate stages grow as 3^i
@@ -38,15 +41,19 @@ def learning_curves(histories, path):
 
 
 def image_grid(images, path, columns=10):
-    """Rows of 28x28 (or otherwise square) images, white on black, in the order given."""
+    """Square images, white on black, row by row in the order given."""
     side = int(np.sqrt(images.shape[1]))
     if side * side != images.shape[1]:
         raise ValueError(f"images of {images.shape[1]} pixels are not square")
     rows = -(-len(images) // columns)
     canvas = np.zeros((rows * columns, side, side), images.dtype)
     canvas[: len(images)] = images.reshape(-1, side, side)
-    canvas = canvas.reshape(rows, columns, side, side).transpose(0, 2, 1, 3).reshape(rows * side, columns * side)
-    figure = new_figure(0.5 * columns, 0.5 * rows)
+    canvas = (
+        canvas.reshape(rows, columns, side, side)
+        .transpose(0, 2, 1, 3)
+        .reshape(rows * side, columns * side)
+    )
+    figure = new_figure(0.5 * columns, 0.5 * rows, layout=None)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.axis("off")
@@ -61,32 +68,51 @@ def samples(model, path, rng, n=100):
 def reconstructions(model, x, path):
     """Each image of ``x`` above the mean of p(x|z) at z = E_q[z|x]; ten a row."""
     means = model.decode(model.encode(x)[0])
-    pairs = [image for start in range(0, len(x), 10) for image in (*x[start : start + 10], *means[start : start + 10])]
+    pairs = [
+        image
+        for start in range(0, len(x), 10)
+        for image in (*x[start : start + 10], *means[start : start + 10])
+    ]
     image_grid(np.array(pairs), path)
 
 
 def manifold(model, path, n=20):
-    """The decoded plane of a two-dimensional latent: ``n`` x ``n`` equally likely steps under the prior."""
+    """The decoded plane of a two-dimensional latent: ``n`` x ``n`` equally likely steps
+    under the prior.
+    """
     from scipy.special import ndtri
 
     if model.latent_dims != (2,):
-        raise ValueError(f"a manifold is drawn for latent_dims (2,); got {model.latent_dims}")
+        raise ValueError(
+            f"a manifold is drawn for latent_dims (2,); got {model.latent_dims}"
+        )
     steps = ndtri((np.arange(n) + 0.5) / n)
     z = np.stack(np.meshgrid(steps, -steps), axis=-1).reshape(-1, 2)
     image_grid(model.decode(z), path, columns=n)
 
 
 def active_units(evaluations, path):
-    """The variance over images of E_q[z|x], sorted, a stochastic layer a line (label -> Evaluation)."""
+    """The variance over images of E_q[z|x], sorted, a stochastic layer a line (label ->
+    Evaluation).
+    """
     figure = new_figure()
     axes = figure.subplots()
     for label, evaluation in evaluations.items():
         for l, variances in enumerate(evaluation.unit_variances, start=1):
             name = label if len(evaluation.unit_variances) == 1 else f"{label}, z_{l}"
             name = f"{name}: {evaluation.active_units[l - 1]} active"
-            axes.plot(np.arange(1, len(variances) + 1), np.sort(variances)[::-1], ".-", label=name)
+            axes.plot(
+                np.arange(1, len(variances) + 1),
+                np.sort(variances)[::-1],
+                ".-",
+                label=name,
+            )
     axes.axhline(ACTIVE, color="0.5", linestyle=":", label=f"threshold {ACTIVE}")
-    axes.set(xlabel="latent unit, sorted", ylabel="variance of E_q[z|x] over images", yscale="log")
+    axes.set(
+        xlabel="latent unit, sorted",
+        ylabel="variance of E_q[z|x] over images",
+        yscale="log",
+    )
     axes.legend()
     save(figure, path)
 
@@ -96,22 +122,43 @@ def bound_against_k(evaluations, path):
     figure = new_figure()
     axes = figure.subplots()
     for label, evaluation in evaluations.items():
-        axes.plot(list(evaluation.bounds), list(evaluation.bounds.values()), "o-", label=label)
+        axes.plot(
+            list(evaluation.bounds), list(evaluation.bounds.values()), "o-", label=label
+        )
     axes.set(xlabel="k", ylabel="bound on log p(x) (nats)", xscale="log")
     axes.legend()
     save(figure, path)
 
 
 def normalised_weights(evaluations, path):
-    """Left: the normalised weights of an image, largest first. Right: effective sample sizes over images."""
+    """Left: the normalised weights of an image, largest first. Right: effective sample
+    sizes over images.
+    """
     figure = new_figure(9, 4)
     left, right = figure.subplots(1, 2)
     for label, evaluation in evaluations.items():
         # below 1e-300 a logarithmic axis has nothing to say
-        left.plot(np.arange(1, evaluation.k + 1), np.maximum(evaluation.sorted_weights, 1e-300), label=label)
+        left.plot(
+            np.arange(1, evaluation.k + 1),
+            np.maximum(evaluation.sorted_weights, 1e-300),
+            label=label,
+        )
         ess = evaluation.effective_sample_size
-        right.hist(ess, bins=np.geomspace(1, max(2, evaluation.k), 40), histtype="step", label=label)
-    left.set(xlabel="rank", ylabel="normalised weight, mean over images", xscale="log", yscale="log", ylim=(1e-12, 2))
-    right.set(xlabel=f"effective sample size of {evaluation.k}", ylabel="images", xscale="log")
+        right.hist(
+            ess,
+            bins=np.geomspace(1, max(2, evaluation.k), 40),
+            histtype="step",
+            label=label,
+        )
+    left.set(
+        xlabel="rank",
+        ylabel="normalised weight, mean over images",
+        xscale="log",
+        yscale="log",
+        ylim=(1e-12, 2),
+    )
+    right.set(
+        xlabel=f"effective sample size of {evaluation.k}", ylabel="images", xscale="log"
+    )
     left.legend()
     save(figure, path)

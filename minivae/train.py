@@ -1,7 +1,9 @@
-"""Training: minibatches, learning-rate stages, checkpoints, and runs that can be killed and go on.
+"""Training: minibatches, learning-rate stages, checkpoints, and runs that can be killed
+and go on.
 
-All randomness of epoch e comes from generators made afresh from (seed, e, step): step 0 orders the images, steps 1, 2,
-... binarize and draw eps. So a resumed run needs no generator state and ends bit for bit where an unbroken one does.
+All randomness of epoch e comes from generators made afresh from (seed, e, step): step 0
+orders the images, steps 1, 2, ... binarize and draw eps. So a resumed run needs no
+generator state and ends bit for bit where an unbroken one does.
 """
 
 import signal
@@ -16,24 +18,39 @@ from tqdm import tqdm
 
 from .adam import Adam
 from .bounds import BOUNDS
-from .checkpoint import load_checkpoint, read_json, save_checkpoint, write_csv, write_json
+from .checkpoint import (
+    load_checkpoint,
+    read_json,
+    save_checkpoint,
+    write_csv,
+    write_json,
+)
 from .data import binarize
-from .estimators import ESTIMATORS
-from .gradient import bound_and_grad, choose
-from .model import VAE, check_rows, check_size
+from .gradient import bound_and_grad, check_objective
+from .inputs import check_grey, check_size, choose
+from .model import VAE
 
-# The paper's protocol (Burda et al. 2016, section 5): 3^i epochs at 1e-3 * 10^(-i/7). Its epsilon of 1e-4 acted on
-# gradients summed over a batch of 20; ours are means, for which the same step has 1e-4 / 20.
+# The paper's protocol (Burda et al. 2016, section 5): 3^i epochs at 1e-3 * 10^(-i/7).
+# Its epsilon of 1e-4 acted on gradients summed over a batch of 20; ours are means, for
+# which the same step has 1e-4 / 20.
 PRESETS = {
-    "burda": {"batch": 20, "epsilon": 5e-6, "stages": [(3**i, 1e-3 * 10 ** (-i / 7)) for i in range(8)]},
-    "short": {"batch": 20, "epsilon": 5e-6, "stages": [(3**i, 1e-3 * 10 ** (-i / 4)) for i in range(5)]},
+    "burda": {
+        "batch": 20,
+        "epsilon": 5e-6,
+        "stages": [(3**i, 1e-3 * 10 ** (-i / 7)) for i in range(8)],
+    },
+    "short": {
+        "batch": 20,
+        "epsilon": 5e-6,
+        "stages": [(3**i, 1e-3 * 10 ** (-i / 4)) for i in range(5)],
+    },
 }
 TEST_IMAGES = 1000  # the history's test_bound is measured on the first so many
 
 
 @dataclass
 class Run:
-    """A finished or loaded run: its ``config``, its ``history`` (column -> list), its ``model`` and its ``folder``."""
+    """A run: its settings, its history (column -> an entry an epoch) and its model."""
 
     config: dict
     history: dict
@@ -42,7 +59,7 @@ class Run:
 
 
 class NonFiniteError(ArithmeticError):
-    """The first NaN or infinity of a run, with its epoch, its step and the array it was found in."""
+    """The first NaN or infinity of a run: its epoch, its step, and in which array."""
 
 
 def train(
@@ -63,7 +80,7 @@ def train(
     test_images=None,
     progress=True,
 ):
-    """Train ``model`` in place on grey ``images``; go on where ``folder`` holds a run with the same settings.
+    """Train ``model`` in place; go on where ``folder`` holds a run with these settings.
 
     Parameters
     ----------
@@ -75,7 +92,8 @@ def train(
     k : int
         Samples an image.
     epochs, learning_rate : int, float
-        One stage. ``stages``, a list of (epochs, learning rate), takes their place; `PRESETS` holds the paper's.
+        One stage. ``stages``, a list of (epochs, learning rate), takes their place;
+        `PRESETS` holds the paper's.
     batch : int
         Images a step; the last step of an epoch may have fewer.
     epsilon : float
@@ -87,7 +105,8 @@ def train(
     folder : path-like, optional
         Where config.json, metrics.csv and checkpoint.npz go, every epoch.
     test_images : ndarray of shape (n, D), optional
-        Adds the column ``test_bound``: the same bound on the first 1,000 of them after each epoch.
+        Adds the column ``test_bound``: the same bound on the first 1,000 of them after
+        each epoch.
     progress : bool
         Show a bar with the bound and images/s.
 
@@ -104,18 +123,19 @@ def train(
     KeyboardInterrupt
         After Ctrl-C, once the step is done; the last epoch's checkpoint stays.
     """
-    images = check_grey("images", images, model)
+    check_objective(model, bound, estimator)
+    choose("binarization", binarization, ("dynamic", "fixed"))
+    images = check_grey("images", images, model.x_dim, model.dtype)
     if test_images is not None:
-        test_images = check_grey("test_images", test_images, model)[:TEST_IMAGES]
-    if binarization not in ("dynamic", "fixed"):
-        raise ValueError(f"binarization must be 'dynamic' or 'fixed'; got {binarization!r}")
+        test_images = test_images[:TEST_IMAGES]
+        test_images = check_grey("test_images", test_images, model.x_dim, model.dtype)
     stages = [(epochs, learning_rate)] if stages is None else stages
-    rates = [rate for n, rate in stages for _ in range(check_size("epochs", n))]  # one an epoch
+    rates = [rate for n, rate in stages for _ in range(check_size("epochs", n))]
     if not all(0 < rate < np.inf for rate in [*rates, epsilon]):
-        raise ValueError(f"learning_rate and epsilon must be positive; got {stages} and {epsilon}")
+        raise ValueError(
+            f"learning_rate and epsilon must be positive; got {stages} and {epsilon}"
+        )
     batch, k = check_size("batch", batch), check_size("k", k)
-    choose("bound", bound, [*BOUNDS, "elbo_kl"])
-    choose("estimator", estimator, ESTIMATORS)
     generator(seed, 0, 0)  # refuses what cannot be a seed
     config = {
         "model": model.config(),
@@ -131,46 +151,64 @@ def train(
         "test_images": 0 if test_images is None else len(test_images),
     }
     adam = Adam(model.params, epsilon=epsilon, kernels=model.kernels)
-    done, history = 0, {"epoch": [], "learning_rate": [], "bound": [], "test_bound": [], "seconds": []}
-    if test_images is None:
-        del history["test_bound"]
+    done, history = 0, {}
     if folder is not None:
         folder = Path(folder)
-        done, history = open_folder(folder, config, rates, model, adam, history)
+        done, history = open_folder(folder, config, rates, model, adam)
     if binarization == "fixed":
         images = binarize(images, generator(seed, 0, 0))
 
-    n_steps = -(-len(images) // batch)
-    bar = tqdm(total=len(rates) * len(images), initial=done * len(images), unit="img", unit_scale=True, disable=not progress)
-    with bar, interruptible() as interrupted:
-        for epoch in range(done + 1, len(rates) + 1):
-            start, total = time.perf_counter(), 0.0
-            adam.learning_rate = rates[epoch - 1]
-            order = generator(seed, epoch, 0).permutation(len(images))
-            for step in range(1, n_steps + 1):
-                rows = order[(step - 1) * batch : step * batch]
-                rng = generator(seed, epoch, step)
-                x = images[rows] if binarization == "fixed" else binarize(images[rows], rng)
-                eps = model.draw_eps(len(x), k, rng)
-                value, grads = bound_and_grad(model, x, eps, bound, estimator)
-                refuse_nonfinite(value, grads, model.params, epoch, step)
-                adam.step(grads)
-                total += value * len(x)
-                bar.set_postfix_str(f"epoch {epoch}/{len(rates)}, {bound} {value:.2f}", refresh=False)
-                bar.update(len(x))
-                if interrupted():
-                    raise KeyboardInterrupt(f"stopped in epoch {epoch} after step {step} of {n_steps}; {epoch - 1} epochs are kept")
-            row = {"epoch": epoch, "learning_rate": rates[epoch - 1], "bound": total / len(images)}
+    bar = tqdm(
+        total=len(rates) * len(images),
+        initial=done * len(images),
+        unit="img",
+        unit_scale=True,
+        disable=not progress,
+    )
+    # NumPy need not warn: the first NaN or infinity is an error here, with more to say
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    with bar, quiet, interruptible() as interrupted:
+        for epoch, rate in enumerate(rates[done:], start=done + 1):
+            start, adam.learning_rate = time.perf_counter(), rate
+            value = run_epoch(model, adam, images, config, epoch, bar, interrupted)
+            row = {"epoch": epoch, "learning_rate": rate, "bound": value}
             if test_images is not None:
                 row["test_bound"] = held_out_bound(model, test_images, bound, k, seed)
             row["seconds"] = time.perf_counter() - start
-            for column, value in row.items():
-                history[column].append(value)
-            refuse_nonfinite(row["bound"], {}, model.params, epoch, n_steps)
+            for column, entry in row.items():
+                history.setdefault(column, []).append(entry)
             if folder is not None:
-                save_checkpoint(folder / "checkpoint.npz", model.params, adam, epoch, history)
+                path = folder / "checkpoint.npz"
+                save_checkpoint(path, model.params, adam, epoch, history)
                 write_csv(folder / "metrics.csv", history)
     return Run(config, history, model, folder)
+
+
+def run_epoch(model, adam, images, config, epoch, bar, interrupted):
+    """One pass over the images; the mean of the bound, in nats."""
+    bound, seed, batch = config["bound"], config["seed"], config["batch"]
+    order = generator(seed, epoch, 0).permutation(len(images))
+    steps, total = range(1, -(-len(images) // batch) + 1), 0.0
+    for step in steps:
+        rng = generator(seed, epoch, step)
+        x = images[order[(step - 1) * batch : step * batch]]
+        if config["binarization"] == "dynamic":
+            x = binarize(x, rng)
+        eps = model.draw_eps(len(x), config["k"], rng)
+        value, grads = bound_and_grad(model, x, eps, bound, config["estimator"])
+        where = f"epoch {epoch}, step {step}"
+        refuse_nonfinite(where, model.params, value, grads, suspects=grads)
+        adam.step(grads)
+        total += value * len(x)
+        bar.set_postfix_str(f"epoch {epoch}, {bound} {value:.2f}", refresh=False)
+        bar.update(len(x))
+        if interrupted():
+            raise KeyboardInterrupt(
+                f"stopped in epoch {epoch} after step {step} of {len(steps)};"
+                f" {epoch - 1} epochs are kept"
+            )
+    refuse_nonfinite(where, model.params, value, grads, suspects=model.params)
+    return total / len(images)
 
 
 def load_run(folder):
@@ -183,20 +221,33 @@ def load_run(folder):
     """
     folder = Path(folder)
     if not (folder / "checkpoint.npz").is_file():
-        raise FileNotFoundError(f"{folder}: no run with a checkpoint is here; `minivae train --out {folder}` makes one")
+        raise FileNotFoundError(
+            f"{folder}: no run with a checkpoint is here;"
+            f" `minivae train --out {folder}` makes one"
+        )
     config = read_json(folder / "config.json")
-    try:
-        model = VAE(**config["model"], rng=np.random.default_rng(0))  # the drawn weights are overwritten next
+    try:  # the weights drawn here are overwritten next
+        model = VAE(**config["model"], rng=np.random.default_rng(0))
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'config.json'}: not a run's settings ({error!r})") from error
+        raise ValueError(
+            f"{folder / 'config.json'}: not a run's settings ({error!r})"
+        ) from error
     _, history = load_checkpoint(folder / "checkpoint.npz", model.params)
     return Run(config, history, model, folder)
 
 
-def open_folder(folder, config, rates, model, adam, history):
-    """Make ``folder``, or check that its run has these settings and take up its checkpoint; epochs done, history.
+def open_folder(folder, config, rates, model, adam):
+    """Make ``folder``, or take up the checkpoint of the run that is there.
 
-    Only ``stages`` may differ, as long as the epochs already done ran at these learning rates: a run can be prolonged.
+    Its settings must be these. Only the stages may differ, as long as the epochs
+    already done ran at these learning rates: so a run can be prolonged.
+
+    Returns
+    -------
+    done : int
+        Epochs.
+    history : dict
+        Column -> list.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config_path, checkpoint_path = folder / "config.json", folder / "checkpoint.npz"
@@ -210,57 +261,61 @@ def open_folder(folder, config, rates, model, adam, history):
             if key != "stages" and there.get(key) != value
         ]
         if other:
-            raise ValueError(f"{folder} holds a run with other settings ({'; '.join(other)}): choose another folder")
-    done = 0
+            raise ValueError(
+                f"{folder} holds a run with other settings ({'; '.join(other)}):"
+                " choose another folder"
+            )
+    done, history = 0, {}
     if checkpoint_path.is_file():
         done, history = load_checkpoint(checkpoint_path, model.params, adam)
         if history["learning_rate"] != rates[:done]:
-            raise ValueError(f"{folder} holds {done} epochs at other learning rates: choose another folder")
-        write_csv(folder / "metrics.csv", history)  # the kill may have come between the two files
+            raise ValueError(
+                f"{folder} holds {done} epochs at other learning rates:"
+                " choose another folder"
+            )
+        # a kill may have come between the checkpoint and this file
+        write_csv(folder / "metrics.csv", history)
     write_json(config_path, config)
     return done, history
 
 
 def generator(seed, epoch, step):
-    """The generator of one step. A spawn key keeps (1, 0) and (1,) apart, which plain seeds padded with zeros do not."""
+    """The generator of one step; (epoch, step) is a spawn key, which never collides."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, step)))
 
 
 def held_out_bound(model, images, bound, k, seed):
-    """The training bound on images that were not trained on: one fixed binarisation, the same noise every epoch."""
+    """The training bound on test images: one binarisation, the same eps every time."""
     rng = generator(seed, 0, 1)
     x = binarize(images, rng)
     log_w = model.log_weights(x, model.draw_eps(len(x), k, rng))
-    bound_of = BOUNDS["elbo" if bound == "elbo_kl" else bound]  # the two ELBOs have the same mean
+    bound_of = BOUNDS["elbo" if bound == "elbo_kl" else bound]  # both have one mean
     return float(bound_of(log_w, kernels=model.kernels)[0].mean())
 
 
-def refuse_nonfinite(value, grads, params, epoch, step):
-    """Raise `NonFiniteError`, naming the first array that holds a NaN or infinity, in the order of the walk."""
-    if np.isfinite(value) and all(np.isfinite(np.vdot(dp, dp)) for dp in grads.values()):
+def refuse_nonfinite(where, params, value, grads, suspects):
+    """Raise `NonFiniteError` if the bound or one of the ``suspects`` is not finite.
+
+    The array that it names is the first in the order of the walk: parameters, the
+    bound, gradients.
+    """
+    squares = [np.vdot(array, array) for array in suspects.values()]
+    if np.isfinite([value, *squares]).all():
         return
     arrays = {f"parameter {name}": array for name, array in params.items()}
-    arrays |= {f"the bound ({value})": value}
+    arrays[f"the bound ({value})"] = value
     arrays |= {f"the gradient of {name}": array for name, array in grads.items()}
     bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if bad:  # there is none where only a square overflowed
-        raise NonFiniteError(f"epoch {epoch}, step {step}: NaN or infinity in {bad[0]}")
-
-
-def check_grey(name, images, model):
-    """``images`` as rows of grey values in [0, 1]."""
-    images = check_rows(name, images, model.x_dim, model.dtype)
-    if images.min() < 0 or images.max() > 1:
-        raise ValueError(f"{name} must lie in [0, 1]; got values from {images.min():g} to {images.max():g}")
-    return images
+        raise NonFiniteError(f"{where}: NaN or infinity in {bad[0]}")
 
 
 @contextmanager
 def interruptible():
-    """Inside, the first Ctrl-C only sets the flag that is yielded as a function; a second one interrupts at once."""
+    """Yield a function that says whether Ctrl-C was pressed; only twice interrupts."""
     pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may take signals
-        yield pressed.is_set
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set  # signals are the main thread's
         return
 
     def handler(signum, frame):

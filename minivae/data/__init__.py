@@ -1,11 +1,13 @@
-"""The image sets: MNIST, which ships in this folder, and 28x28 OMNIGLOT; and binarisation.
+"""The image sets: MNIST, which ships in this folder, and 28x28 OMNIGLOT; and
+binarisation.
 
-Images are rows of 784 grey values in [0, 1], upright, row by row. `binarize` turns them into the zeros and ones that a
-Bernoulli likelihood speaks of.
+Images are rows of 784 grey values in [0, 1], upright, row by row. `binarize` turns them
+into the zeros and ones that a Bernoulli likelihood speaks of.
 """
 
 import gzip
 import hashlib
+import math
 import struct
 import zlib
 from importlib import resources
@@ -41,16 +43,17 @@ def load(name, path=None):
     Parameters
     ----------
     name : str
-        "mnist" (LeCun et al. 1998), or "omniglot": characters of 50 alphabets (Lake et al. 2015) in the 28x28 form of
-        Burda et al. (2016).
+        "mnist" (LeCun et al. 1998), or "omniglot": characters of 50 alphabets (Lake et
+        al. 2015) in the 28x28 form of Burda et al. (2016).
     path : path-like, optional
-        OMNIGLOT only: a ``chardata.mat``. Without it, the published file is fetched into the user's cache, which needs
-        the extra [download].
+        OMNIGLOT only: a ``chardata.mat``. Without it, the published file is fetched
+        into the user's cache, which needs the extra [download].
 
     Returns
     -------
     Dataset
-        MNIST: 60,000 and 10,000 images, labels 0-9. OMNIGLOT: 24,345 and 8,070, labels are alphabets 0-49.
+        MNIST: 60,000 and 10,000 images, labels 0-9. OMNIGLOT: 24,345 and 8,070, labels
+        are alphabets 0-49.
 
     Raises
     ------
@@ -64,7 +67,9 @@ def load(name, path=None):
             raise ValueError("MNIST ships with minivae; path is for omniglot only")
         folder = resources.files(__package__)
         arrays = [read_idx(folder / file, md5) for file, md5 in MNIST_FILES.items()]
-        return Dataset(*(as_unit_rows(array) if array.ndim == 3 else array for array in arrays))
+        return Dataset(
+            *(as_unit_rows(array) if array.ndim == 3 else array for array in arrays)
+        )
     if name == "omniglot":
         return read_omniglot(fetch_omniglot() if path is None else Path(path))
     raise ValueError(f"the image set must be mnist or omniglot; got {name!r}")
@@ -73,8 +78,8 @@ def load(name, path=None):
 def read_idx(path, md5=None):
     """The array in a gzipped IDX file of unsigned bytes.
 
-    The format: two zero bytes, a type (8 = unsigned byte), the number of axes, each axis as a big-endian 32-bit
-    integer, then the data.
+    The format: two zero bytes, a type (8 = unsigned byte), the number of axes, each
+    axis as a big-endian 32-bit integer, then the data.
 
     Parameters
     ----------
@@ -89,7 +94,8 @@ def read_idx(path, md5=None):
     Raises
     ------
     ValueError
-        If the file is not gzip, not IDX of unsigned bytes, too short, too long, or has another checksum.
+        If the file is not gzip, not IDX of unsigned bytes, too short, too long, or has
+        another checksum.
     """
     try:
         raw = gzip.decompress(path.read_bytes())
@@ -98,17 +104,26 @@ def read_idx(path, md5=None):
             raise
         raise ValueError(f"{path}: not a whole gzip file ({error})") from error
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or raw[3] == 0:
-        raise ValueError(f"{path}: magic number 0x{raw[:4].hex()}, where IDX of unsigned bytes has 0x000008nn")
+        raise ValueError(
+            f"{path}: magic number 0x{raw[:4].hex()}, where IDX of unsigned bytes has"
+            " 0x000008nn"
+        )
     start = 4 + 4 * raw[3]
     if len(raw) < start:
         raise ValueError(f"{path}: truncated in its header, after {len(raw)} bytes")
     shape = struct.unpack(f">{raw[3]}I", raw[4:start])
-    want, got = int(np.prod(shape, dtype=np.uint64)), len(raw) - start
+    want, got = math.prod(shape), len(raw) - start
     if got != want:
         state = "truncated" if got < want else "oversized"
-        raise ValueError(f"{path}: {state}: shape {shape} needs {want} bytes of data, but there are {got}")
+        raise ValueError(
+            f"{path}: {state}: shape {shape} needs {want} bytes of data,"
+            f" but there are {got}"
+        )
     if md5 is not None and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
-        raise ValueError(f"{path}: the checksum of its contents is not {md5}: the file was changed or damaged")
+        raise ValueError(
+            f"{path}: the checksum of its contents is not {md5}:"
+            " the file was changed or damaged"
+        )
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
@@ -118,19 +133,23 @@ def as_unit_rows(images):
 
 
 def fetch_omniglot():
-    """The published chardata.mat, from the user's cache or, the first time, from the network."""
+    """The published chardata.mat, from the user's cache or, at first, the network."""
     try:
         import pooch
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "fetching OMNIGLOT needs pooch: pip install 'minivae[download]', or give the path of a chardata.mat"
+            "fetching OMNIGLOT needs pooch: pip install 'minivae[download]', or give"
+            " the path of a chardata.mat"
         ) from error
-    cache = pooch.os_cache("minivae")
-    return Path(pooch.retrieve(OMNIGLOT_URL, f"md5:{OMNIGLOT_MD5}", fname="chardata.mat", path=cache))
+    folder, known_hash = pooch.os_cache("minivae"), f"md5:{OMNIGLOT_MD5}"
+    path = pooch.retrieve(OMNIGLOT_URL, known_hash, fname="chardata.mat", path=folder)
+    return Path(path)
 
 
 def read_omniglot(path):
-    """The two splits of a ``chardata.mat``: pictures are its columns, stored down the picture's own columns."""
+    """The two splits of a ``chardata.mat``: pictures are its columns, stored down the
+    picture's own columns.
+    """
     from scipy.io import loadmat
 
     if not path.is_file():
@@ -146,20 +165,31 @@ def read_omniglot(path):
             raise ValueError(f"{path}: no array called {', '.join(sorted(missing))}")
         images, labels = contents[images_key], contents[labels_key]
         if images.ndim != 2 or images.shape[0] != 784 or images.shape[1] == 0:
-            raise ValueError(f"{path}: {images_key} must be of shape (784, n); got {images.shape}")
+            raise ValueError(
+                f"{path}: {images_key} must be of shape (784, n); got {images.shape}"
+            )
         if labels.ndim != 2 or labels.shape[1] != images.shape[1]:
-            raise ValueError(f"{path}: {labels_key} must be of shape (50, {images.shape[1]}); got {labels.shape}")
-        if images.dtype.kind not in "uif" or not (images.min() >= 0 and images.max() <= 1):  # a NaN fails both
+            raise ValueError(
+                f"{path}: {labels_key} must be of shape (50, {images.shape[1]});"
+                f" got {labels.shape}"
+            )
+        grey = images.dtype.kind in "uif"
+        if not (grey and images.min() >= 0 and images.max() <= 1):  # nor is a NaN grey
             raise ValueError(f"{path}: {images_key} must hold grey values in [0, 1]")
         upright = images.T.reshape(-1, 28, 28).transpose(0, 2, 1).reshape(-1, 784)
-        splits += [np.ascontiguousarray(upright, np.float32), labels.argmax(axis=0).astype(np.uint8)]
+        splits += [
+            np.ascontiguousarray(upright, np.float32),
+            labels.argmax(axis=0).astype(np.uint8),
+        ]
     return Dataset(*splits)
 
 
 def binarize(images, rng):
-    """Each pixel is 1 with its grey value as the probability, else 0 (Salakhutdinov & Murray 2008).
+    """Each pixel is 1 with its grey value as the probability, else 0 (Salakhutdinov &
+    Murray 2008).
 
-    Called anew at each use of an image this is dynamic binarisation; called once, fixed.
+    Called anew at each use of an image this is dynamic binarisation; called once,
+    fixed.
 
     Parameters
     ----------

@@ -1,20 +1,22 @@
 """The hot kernels: one file each, every version side by side.
 
-A kernel file holds, in this order: the equation and the loop nest in words; the ``numpy`` version, which is
-the reference and is written for the reader; the ``numba`` version, compiled at first use and cached on disk;
-and ``VERSIONS``, which maps a version's name to its functions. The versions share no helper, so that one can
-be checked against the other; only the dictionary joins them.
+A kernel file holds, in this order: the equation and the loop nest in words; the
+``numpy`` version, which is the reference and is written for the reader; the ``numba``
+version, compiled at first use and cached on disk; and ``VERSIONS``, which maps a
+version's name to its functions. The versions share no helper, so that one can be
+checked against the other; only the dictionary joins them.
 
-A file is self-contained because Numba's on-disk cache notices an edit in the file of a function, but not one in
-another file that the function calls.
+A file is self-contained because Numba's on-disk cache notices an edit in the file of a
+function, but not one in another file that the function calls.
 """
 
 import os
 
 import numba
 
-# OpenBLAS runs the matrix products on threads of its own. Numba's default layer keeps its idle threads spinning,
-# and the two then fight for the cores; the threads of "workqueue" sleep. A layer asked for by name is respected.
+# OpenBLAS runs the matrix products on threads of its own. Numba's default layer keeps
+# its idle threads spinning, and the two then fight for the cores; the threads of
+# "workqueue" sleep. A layer asked for by name is respected.
 if "NUMBA_THREADING_LAYER" not in os.environ:
     numba.config.THREADING_LAYER = "workqueue"
 

@@ -3,9 +3,11 @@
     for each element:
         m = beta1 * m + (1 - beta1) * g           running mean of the gradient
         v = beta2 * v + (1 - beta2) * g^2         running mean of its square
-        p = p + learning_rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
+        p = p + learning_rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) +
+        epsilon)
 
-p, m and v change in place. The plus sign is the only place where minivae knows that it maximises.
+p, m and v change in place. The plus sign is the only place where minivae knows that it
+maximises.
 
 p, g, m, v: all of one shape, float32 or float64; t = 1, 2, ... counts the steps
 """
@@ -28,8 +30,15 @@ def adam_numpy(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
-    p, g, m, v = p.ravel(), g.ravel(), m.ravel(), v.ravel()  # views: the arrays are contiguous
-    real = p.dtype.type  # scalars in the arrays' own type, or float32 loops would run in float64
+    p, g, m, v = (
+        p.ravel(),
+        g.ravel(),
+        m.ravel(),
+        v.ravel(),
+    )  # views: the arrays are contiguous
+    real = (
+        p.dtype.type
+    )  # scalars in the arrays' own type, or float32 loops would run in float64
     decay1, decay2, eps = real(beta1), real(beta2), real(epsilon)
     fresh1, fresh2 = real(1 - beta1), real(1 - beta2)
     scale1, scale2 = real(learning_rate / (1 - beta1**t)), real(1 / (1 - beta2**t))
@@ -40,4 +49,7 @@ def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
             p[i] += scale1 * m[i] / (np.sqrt(v[i] * scale2) + eps)
 
 
-VERSIONS = {"numpy": SimpleNamespace(step=adam_numpy), "numba": SimpleNamespace(step=adam_numba)}
+VERSIONS = {
+    "numpy": SimpleNamespace(step=adam_numpy),
+    "numba": SimpleNamespace(step=adam_numba),
+}

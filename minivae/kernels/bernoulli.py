@@ -1,15 +1,18 @@
-"""Bernoulli log-likelihood of an image under K rows of logits, and its backward (eqs. 8.4 to 8.6).
+"""Bernoulli log-likelihood of an image under K rows of logits (eqs. 8.4 to 8.6).
 
-The decoder's last matrix product leaves a = h @ W; the bias is added here, so that the logits a + b are read once.
+The decoder's last matrix product leaves a = h @ W; the bias is added here, so that the
+logits a + b are read once.
 
     for each image, for each of its K samples:    one row of a
         log_px = sum over pixels of x * (a + b) - softplus(a + b)
     and on the way up, with seed 1 a row:
         delta  = x - sigmoid(a + b)
 
-softplus(t) = max(t, 0) + log(1 + exp(-|t|)) never overflows, and no probability is formed, clipped and logged.
+softplus(t) = max(t, 0) + log(1 + exp(-|t|)) never overflows, and no probability is
+formed, clipped and logged.
 
-a (B, K, D), b (D,), x (B, D) of zeros and ones -> log_px (B, K) float64; delta (B, K, D)
+a (B, K, D), b (D,), x (B, D) of zeros and ones -> log_px (B, K) float64;
+delta (B, K, D)
 """
 
 from types import SimpleNamespace
@@ -26,21 +29,23 @@ def bernoulli_numpy(a, b, x):
 
 def bernoulli_backward_numpy(a, b, x):
     logits = a + b  # (B, K, D)
-    e = np.exp(-np.abs(logits))  # sigmoid from exp(-|t|), so that it cannot overflow either
+    e = np.exp(-np.abs(logits))  # never overflows, and gives either side's sigmoid
     sigmoid = np.where(logits >= 0, 1, e) / (1 + e)
     return x[:, None, :] - sigmoid  # eq. 8.6
 
 
 # Neither "nnan" nor "ninf": a NaN must come out as a NaN.
 FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
-# log(1 + e1) + log(1 + e2) + ... = log((1 + e1)(1 + e2)...): one log for GROUP pixels. The product is at most 2^GROUP.
+# log(1 + e1) + log(1 + e2) + ... = log((1 + e1)(1 + e2)...): one log for GROUP pixels.
+# The product is at most 2^GROUP.
 GROUP = 56
 
 
 @njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
 def bernoulli_numba(a, b, x):
     B, K, D = a.shape
-    zero, one = a.dtype.type(0), a.dtype.type(1)  # a bare 1 would turn float32 into float64
+    real = a.dtype.type  # a bare 1 would turn float32 into float64
+    zero, one = real(0), real(1)
     log_px = np.empty((B, K))
     for row in prange(B * K):
         i, k = row // K, row % K
@@ -71,6 +76,10 @@ def bernoulli_backward_numba(a, b, x):
 
 
 VERSIONS = {
-    "numpy": SimpleNamespace(forward=bernoulli_numpy, backward=bernoulli_backward_numpy),
-    "numba": SimpleNamespace(forward=bernoulli_numba, backward=bernoulli_backward_numba),
+    "numpy": SimpleNamespace(
+        forward=bernoulli_numpy, backward=bernoulli_backward_numpy
+    ),
+    "numba": SimpleNamespace(
+        forward=bernoulli_numba, backward=bernoulli_backward_numba
+    ),
 }

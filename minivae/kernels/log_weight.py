@@ -3,8 +3,9 @@
     for each image, for each of its K samples:
         log_w = log_px + sum over latent units of (eps^2 - z^2) / 2 + log_sigma
 
-It is log p(x|z) + log p(z) - log q(z|x) with log q written through eps: both densities carry L/2 * log(2 pi), which
-cancels, and z - mu, the difference of two nearly equal numbers when sigma is small, is never formed.
+It is log p(x|z) + log p(z) - log q(z|x) with log q written through eps: both densities
+carry L/2 * log(2 pi), which cancels, and z - mu, the difference of two nearly equal
+numbers when sigma is small, is never formed.
 
 log_px (B, K) float64, z, eps (B, K, L), log_sigma (B, L) -> log_w (B, K) float64
 """
@@ -16,7 +17,9 @@ from numba import njit, prange
 
 
 def log_weight_numpy(log_px, z, eps, log_sigma):
-    z, eps, log_sigma = (array.astype(np.float64) for array in (z, eps, log_sigma))  # as z^2 may be large
+    z, eps, log_sigma = (
+        array.astype(np.float64) for array in (z, eps, log_sigma)
+    )  # as z^2 may be large
     return log_px + ((eps**2 - z**2) / 2 + log_sigma[:, None, :]).sum(axis=2)  # eq. 8.3
 
 
@@ -34,4 +37,7 @@ def log_weight_numba(log_px, z, eps, log_sigma):
     return log_w
 
 
-VERSIONS = {"numpy": SimpleNamespace(forward=log_weight_numpy), "numba": SimpleNamespace(forward=log_weight_numba)}
+VERSIONS = {
+    "numpy": SimpleNamespace(forward=log_weight_numpy),
+    "numba": SimpleNamespace(forward=log_weight_numba),
+}

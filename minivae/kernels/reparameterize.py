@@ -1,4 +1,5 @@
-"""The reparameterised draw of a diagonal Gaussian, and its backward summed over samples (eqs. 7.1, 7.6 and 7.7).
+"""The reparameterised draw of a diagonal Gaussian (eq. 7.1), and its backward summed
+over samples (eqs. 7.6 and 7.7).
 
     for each image, sample and latent unit:
         z = mu + exp(log_sigma) * eps
@@ -6,10 +7,12 @@
         dmu        = sum over k of dz + (path + score) * eps / sigma
         dlog_sigma = sum over k of dz * sigma * eps + (path + score) * eps^2 - score
 
-dz is what reaches z from log p(x, z) alone. What reaches mu and log_sigma through log q(z|x) is the rest of each line,
-for an estimator's rows path and score: the plain gradient has score = -path, and all that is left of it is -score.
+dz is what reaches z from log p(x, z) alone. What reaches mu and log_sigma through log
+q(z|x) is the rest of each line, for an estimator's rows path and score: the plain
+gradient has score = -path, and all that is left of it is -score.
 
-mu, log_sigma (B, L), eps, z, dz (B, K, L), path, score (B, K) -> dmu, dlog_sigma (B, L); one dtype throughout
+mu, log_sigma (B, L), eps, z, dz (B, K, L), path, score (B, K) ->
+dmu, dlog_sigma (B, L); one dtype throughout
 """
 
 from types import SimpleNamespace
@@ -54,11 +57,17 @@ def reparameterize_backward_numba(dz, eps, log_sigma, path, score):
             for l in range(L):
                 e = eps[i, k, l]
                 dmu[i, l] += dz[i, k, l] + both * e / sigma[l]
-                dlog_sigma[i, l] += dz[i, k, l] * sigma[l] * e + both * e * e - score[i, k]
+                dlog_sigma[i, l] += (
+                    dz[i, k, l] * sigma[l] * e + both * e * e - score[i, k]
+                )
     return dmu, dlog_sigma
 
 
 VERSIONS = {
-    "numpy": SimpleNamespace(forward=reparameterize_numpy, backward=reparameterize_backward_numpy),
-    "numba": SimpleNamespace(forward=reparameterize_numba, backward=reparameterize_backward_numba),
+    "numpy": SimpleNamespace(
+        forward=reparameterize_numpy, backward=reparameterize_backward_numpy
+    ),
+    "numba": SimpleNamespace(
+        forward=reparameterize_numba, backward=reparameterize_backward_numba
+    ),
 }

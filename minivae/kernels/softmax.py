@@ -6,7 +6,8 @@
         lse = m + log s
         w~  = exp(log_w[k] - m) / s
 
-A row that is -inf throughout has lse = -inf and w~ = 0: no sample explains the image, so none gets a gradient.
+A row that is -inf throughout has lse = -inf and w~ = 0: no sample explains the image,
+so none gets a gradient.
 
 log_w (B, K) float64 -> lse (B,), w~ (B, K) float64
 """
@@ -27,7 +28,9 @@ def softmax_numpy(log_w):
     return lse[:, 0], u / np.where(s == 0.0, 1.0, s)  # eq. 8.8
 
 
-@njit(cache=True, error_model="numpy")  # not parallel: B * K numbers are too few to share
+@njit(
+    cache=True, error_model="numpy"
+)  # not parallel: B * K numbers are too few to share
 def softmax_numba(log_w):
     B, K = log_w.shape
     lse = np.empty(B)
@@ -49,4 +52,7 @@ def softmax_numba(log_w):
     return lse, w
 
 
-VERSIONS = {"numpy": SimpleNamespace(forward=softmax_numpy), "numba": SimpleNamespace(forward=softmax_numba)}
+VERSIONS = {
+    "numpy": SimpleNamespace(forward=softmax_numpy),
+    "numba": SimpleNamespace(forward=softmax_numba),
+}

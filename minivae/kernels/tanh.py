@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 from numba import njit, prange
 
-BLOCK = 4096  # elements that a thread takes at a time: 16 KB of float32, half of an L1 cache
+BLOCK = 4096  # elements a thread takes at a time: 16 KB of float32, half an L1 cache
 
 
 def tanh_numpy(a):
@@ -29,11 +29,13 @@ FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
 @njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
 def tanh_numba(a):
     h = np.empty_like(a)
-    one, two = a.dtype.type(1), a.dtype.type(2)  # a bare 1 would turn float32 into float64
+    real = a.dtype.type  # a bare 1 would turn float32 into float64
+    one, two = real(1), real(2)
     a, flat = a.ravel(), h.ravel()
     for block in prange((a.size + BLOCK - 1) // BLOCK):
         for i in range(block * BLOCK, min((block + 1) * BLOCK, a.size)):
-            # tanh |a| = (1 - t) / (1 + t): one exp that cannot overflow, and half the time of math.tanh
+            # tanh |a| = (1 - t) / (1 + t): one exp that cannot overflow, and half the
+            # time of math.tanh
             t = np.exp(-two * abs(a[i]))
             flat[i] = np.copysign((one - t) / (one + t), a[i])
     return h

@@ -1,0 +1,42 @@
+"""Python blocks in the chapters and the README, and doctests in the package, are tests;
+a skip needs a reason we know.
+"""
+
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
+
+import pytest
+from sybil import Sybil
+from sybil.document import PythonDocStringDocument
+from sybil.parsers.doctest import DocTestParser
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+FLAGS = ELLIPSIS | NORMALIZE_WHITESPACE
+KNOWN_SKIPS = ()  # reasons, word for word, for which a test may be skipped
+
+markdown = Sybil(
+    parsers=[PythonCodeBlockParser(doctest_optionflags=FLAGS), SkipParser()],
+    patterns=["derivations/*.md", "README.md"],
+)
+docstrings = Sybil(
+    parsers=[DocTestParser(FLAGS)],
+    patterns=["minivae/*.py", "minivae/*/*.py"],
+    document_types={".py": PythonDocStringDocument},
+)
+pytest_collect_file = (markdown + docstrings).pytest()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = (
+            report.longrepr[2].removeprefix("Skipped: ")
+            if isinstance(report.longrepr, tuple)
+            else ""
+        )
+        if reason not in KNOWN_SKIPS:
+            report.outcome, report.longrepr = (
+                "failed",
+                f"skipped for a reason that is not on the list: {reason}",
+            )
+    return report

@@ -1,0 +1,257 @@
+"""Bad input is met at the door: each row is a call, and words that its message must
+hold.
+"""
+
+import numpy as np
+import pytest
+
+import minivae as mv
+from minivae.kernels import check_name
+
+RNG = np.random.default_rng(0)
+
+
+def model(**settings):
+    return mv.VAE(
+        4,
+        **{"latent_dims": (2,), "hidden_dims": ((3,),), "rng": np.random.default_rng(0)}
+        | settings,
+    )
+
+
+M = model()
+X = np.array([[0, 1, 0, 1], [1, 1, 0, 0]], np.float32)
+EPS = M.draw_eps(2, 3, RNG)
+TWO = model(latent_dims=(2, 1), hidden_dims=((3,), (3,)))
+
+
+def spoiled(array, value):
+    array = np.array(array, float)
+    array.flat[1] = value
+    return array
+
+
+TABLE = {
+    "x: width": (
+        lambda: mv.bound_and_grad(M, X[:, :3], EPS),
+        "x must be of shape (n, 4) with n >= 1; got (2, 3)",
+    ),
+    "x: one row": (
+        lambda: mv.bound_and_grad(M, X[0], EPS),
+        "x must be of shape (n, 4) with n >= 1; got (4,)",
+    ),
+    "x: empty batch": (
+        lambda: mv.bound_and_grad(M, X[:0], EPS),
+        "x must be of shape (n, 4) with n >= 1; got (0, 4)",
+    ),
+    "x: NaN": (
+        lambda: mv.bound_and_grad(M, spoiled(X, np.nan), EPS),
+        "x holds NaN or infinity",
+    ),
+    "x: infinity": (
+        lambda: M.log_weights(spoiled(X, np.inf), EPS),
+        "x holds NaN or infinity",
+    ),
+    "x: grey": (
+        lambda: M.log_weights(spoiled(X, 0.5), EPS),
+        "only 0 and 1 for a Bernoulli likelihood: binarize",
+    ),
+    "x: words": (
+        lambda: mv.bound_and_grad(M, X.astype(str), EPS),
+        "x must hold real numbers; got dtype <U",
+    ),
+    "x: complex": (
+        lambda: mv.bound_and_grad(M, X.astype(complex), EPS),
+        "x must hold real numbers; got dtype complex",
+    ),
+    "eps: not a list": (
+        lambda: M.log_weights(X, EPS[0]),
+        "eps must be a list of 1 arrays, one a stochastic layer",
+    ),
+    "eps: too many": (
+        lambda: M.log_weights(X, EPS * 2),
+        "eps must be a list of 1 arrays",
+    ),
+    "eps: batch": (
+        lambda: M.log_weights(X[:1], EPS),
+        "eps[0] must be of shape (1, 3, 2) with n >= 1; got (2, 3, 2)",
+    ),
+    "eps: latents": (
+        lambda: M.log_weights(X, [EPS[0][..., :1]]),
+        "eps[0] must be of shape (2, 3, 2)",
+    ),
+    "eps: K = 0": (
+        lambda: M.log_weights(X, [EPS[0][:, :0]]),
+        "eps[0] must be of shape (2, n, 2) with n >= 1; got (2, 0, 2)",
+    ),
+    "eps: NaN": (
+        lambda: M.log_weights(X, [spoiled(EPS[0], np.nan)]),
+        "eps[0] holds NaN",
+    ),
+    "eps: K differs": (
+        lambda: TWO.log_weights(X, [np.zeros((2, 3, 2)), np.zeros((2, 4, 1))]),
+        "eps[1] must be of shape (2, 3, 1) with n >= 1; got (2, 4, 1)",
+    ),
+    "k = 0": (lambda: M.draw_eps(2, 0, RNG), "k must be at least 1; got 0"),
+    "k = 1.5": (lambda: M.draw_eps(2, 1.5, RNG), "k must be a whole number; got 1.5"),
+    "k = True": (
+        lambda: M.draw_eps(2, True, RNG),
+        "k must be a whole number; got True",
+    ),
+    "batch = 0": (lambda: M.draw_eps(0, 1, RNG), "batch must be at least 1"),
+    "unknown bound": (
+        lambda: mv.bound_and_grad(M, X, EPS, "elbow"),
+        "bound must be one of elbo, iwae, elbo_kl; got 'elbow'",
+    ),
+    "unknown estimator": (
+        lambda: mv.bound_and_grad(M, X, EPS, estimator="magic"),
+        "estimator must be one of reparam; got 'magic'",
+    ),
+    "elbo_kl with two layers": (
+        lambda: mv.bound_and_grad(TWO, X, TWO.draw_eps(2, 3, RNG), "elbo_kl"),
+        "closed form for one stochastic layer, and estimator 'reparam' only; got 2",
+    ),
+    "decode: width": (
+        lambda: M.decode(np.zeros((3, 4))),
+        "z must be of shape (n, 2) with n >= 1; got (3, 4)",
+    ),
+    "encode: width": (
+        lambda: M.encode(np.zeros((3, 2))),
+        "x must be of shape (n, 4) with n >= 1; got (3, 2)",
+    ),
+    "sample: n = 0": (lambda: M.sample(0, RNG), "n must be at least 1"),
+    "model: x_dim": (lambda: mv.VAE(0, rng=RNG), "x_dim must be at least 1; got 0"),
+    "model: latent_dims": (
+        lambda: model(latent_dims=(2, 2)),
+        "one size, and hidden_dims one tuple, for each stochastic",
+    ),
+    "model: no layer": (
+        lambda: model(latent_dims=(), hidden_dims=()),
+        "for each stochastic layer",
+    ),
+    "model: hidden_dims": (
+        lambda: model(hidden_dims=((0,),)),
+        "hidden_dims must be at least 1",
+    ),
+    "model: likelihood": (
+        lambda: model(likelihood="poisson"),
+        "likelihood must be one of bernoulli; got 'poisson'",
+    ),
+    "model: dtype": (
+        lambda: model(dtype=np.float16),
+        "dtype must be one of float32, float64; got 'float16'",
+    ),
+    "model: device": (lambda: model(device="tpu"), "device must be one of cpu; got 'tpu'"),
+    "model: kernels": (
+        lambda: model(kernels="cuda"),
+        "kernels must be one of numpy, numba; got 'cuda'",
+    ),
+    "model: x_mean": (
+        lambda: model(x_mean=np.zeros(3)),
+        "x_mean must be of shape (4) with n >= 1; got (3,)",
+    ),
+    "kernels by name": (lambda: check_name("fortran"), "numpy, numba; got 'fortran'"),
+    "bound: no samples": (
+        lambda: mv.BOUNDS["iwae"](np.zeros((2, 0))),
+        "log_w must be (B, K) with K >= 1; got shape (2, 0)",
+    ),
+    "bound: one axis": (
+        lambda: mv.BOUNDS["elbo"](np.zeros(3)),
+        "log_w must be (B, K) with K >= 1; got shape (3,)",
+    ),
+    "adam: shape": (
+        lambda: mv.Adam(M.params).step(
+            {name: array[:1] for name, array in M.params.items()}
+        ),
+        "the gradient of q1.hidden1.W must be of shape (4, 3); got shape (1, 3)",
+    ),
+    "adam: missing": (
+        lambda: mv.Adam(M.params).step({}),
+        "the gradient of q1.hidden1.W must be of shape (4, 3); got no such",
+    ),
+    "train: grey range": (
+        lambda: mv.train(M, 255 * X),
+        "images must lie in [0, 1]; got 0 to 255",
+    ),
+    "train: width": (
+        lambda: mv.train(M, X[:, :3]),
+        "images must be of shape (n, 4) with n >= 1; got (2, 3)",
+    ),
+    "train: NaN": (lambda: mv.train(M, spoiled(X, np.nan)), "images holds NaN"),
+    "train: test images": (
+        lambda: mv.train(M, X, test_images=X[:, :3]),
+        "test_images must be of shape (n, 4)",
+    ),
+    "train: k": (lambda: mv.train(M, X, k=0), "k must be at least 1"),
+    "train: epochs": (lambda: mv.train(M, X, epochs=0), "epochs must be at least 1"),
+    "train: batch": (
+        lambda: mv.train(M, X, batch=-1),
+        "batch must be at least 1; got -1",
+    ),
+    "train: learning rate": (
+        lambda: mv.train(M, X, learning_rate=0),
+        "learning_rate and epsilon must be positive",
+    ),
+    "train: learning rate NaN": (
+        lambda: mv.train(M, X, learning_rate=np.nan),
+        "must be positive",
+    ),
+    "train: bound": (lambda: mv.train(M, X, "elbow"), "bound must be one of"),
+    "train: estimator": (
+        lambda: mv.train(M, X, estimator="magic"),
+        "estimator must be one of",
+    ),
+    "train: elbo_kl with two layers": (
+        lambda: mv.train(TWO, X, "elbo_kl", k=1, progress=False),
+        "one stochastic layer",
+    ),
+    "train: binarization": (
+        lambda: mv.train(M, X, binarization="static"),
+        "binarization must be one of dynamic, fixed; got 'static'",
+    ),
+    "train: seed": (lambda: mv.train(M, X, seed=-1), "non-negative"),
+    "evaluate: k": (lambda: mv.evaluate(M, X, k=0), "k must be at least 1"),
+    "evaluate: width": (
+        lambda: mv.evaluate(M, X[:, :3]),
+        "images must be of shape (n, 4)",
+    ),
+    "evaluate: empty": (
+        lambda: mv.evaluate(M, X[:0]),
+        "images must be of shape (n, 4) with n >= 1; got (0, 4)",
+    ),
+    "gradcheck: float32": (
+        lambda: mv.check_gradients(M, X, EPS),
+        "needs a float64 model; got float32",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_refused(case):
+    call, words = TABLE[case]
+    with pytest.raises((ValueError, TypeError)) as error:
+        call()
+    assert words in str(error.value)
+
+
+def test_other_dtypes_are_taken():
+    """Booleans and bytes are zeros and ones too, and a float64 eps suits a float32
+    model.
+    """
+    value, _ = mv.bound_and_grad(M, X, EPS)
+    for dtype in (bool, np.uint8, np.int64, np.float64):
+        assert (
+            mv.bound_and_grad(M, X.astype(dtype), [EPS[0].astype(np.float64)])[0]
+            == value
+        )
+    assert mv.bound_and_grad(M, X.tolist(), EPS)[0] == value
+
+
+def test_inputs_are_left_alone():
+    x, eps = X.copy(), [EPS[0].copy()]
+    before = {name: array.copy() for name, array in M.params.items()}
+    mv.bound_and_grad(M, x, eps)
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(eps[0], EPS[0])
+    for name, array in before.items():
+        np.testing.assert_array_equal(M.params[name], array)

@@ -1,0 +1,191 @@
+"""The command line, called as a function, on small data in MNIST's place."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import minivae as mv
+from minivae import check, cli
+from minivae.data import Dataset
+
+
+@pytest.fixture
+def small(monkeypatch):
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((120, 784), np.float32) ** 4, np.zeros(120, np.uint8)
+    data = Dataset(images, labels, images[:60], labels[:60])
+    monkeypatch.setattr(cli, "load", lambda name, path=None: data)
+
+
+TRAIN = [
+    "train",
+    "--epochs",
+    "2",
+    "--k",
+    "2",
+    "--hidden-dims",
+    "5",
+    "--latent-dims",
+    "2",
+    "--out",
+]
+
+
+def run(capsys, *argv):
+    code = cli.main([str(word) for word in argv])
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    return code, output.out, output.err
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_evaluate_sample(small, tmp_path, capsys):
+    folder = tmp_path / "run"
+    code, out, _ = run(capsys, *TRAIN, folder)
+    assert code == 0 and "epoch 2: bound" in out and f"minivae evaluate {folder}" in out
+    figures = folder / "figures"
+    for name in ("learning_curves", "samples", "reconstructions", "manifold"):
+        assert is_png(figures / f"{name}.png")
+
+    code, out, _ = run(capsys, "evaluate", folder, "--k", 20, "--images", 30)
+    assert (
+        code == 0
+        and re.search(r"NLL +\d+\.\d+ nats, \+- \d", out)
+        and "30 test images, k = 20" in out
+    )
+    summary = json.loads((folder / "evaluation_30_images_k_20.json").read_text())
+    assert summary["k"] == 20 and summary["images"] == 30
+    assert f"{summary['nll']:.3f}" in out
+    for name in ("active_units", "bound_against_k", "normalised_weights"):
+        assert is_png(figures / f"{name}.png")
+
+    code, out, _ = run(
+        capsys, "sample", folder, "--n", 7, "--out", tmp_path / "some.png"
+    )
+    assert code == 0 and is_png(tmp_path / "some.png")
+
+
+def test_two_layers(small, tmp_path, capsys):
+    folder = tmp_path / "deep"
+    shape = ["--hidden-dims", "5/4,3", "--latent-dims", "3,2"]
+    code, _, _ = run(capsys, "train", "--epochs", 1, "--k", 2, *shape, "--out", folder)
+    assert code == 0 and mv.load_run(folder).model.hidden_dims == ((5,), (4, 3))
+    code, out, _ = run(capsys, "evaluate", folder, "--k", 10)
+    assert code == 0 and re.search(r"active units +\d \+ \d of 3 \+ 2", out)
+    assert run(capsys, "sample", folder)[0] == 0
+
+
+def test_a_rerun_goes_on(small, tmp_path, capsys):
+    run(capsys, *TRAIN, tmp_path)
+    code, out, _ = run(
+        capsys,
+        *[("3" if word == "2" and i == 2 else word) for i, word in enumerate(TRAIN)],
+        tmp_path,
+    )
+    assert code == 0 and "epoch 3: bound" in out
+    assert mv.load_run(tmp_path).history["epoch"] == [1, 2, 3]
+
+
+def test_ctrl_c_says_how_to_go_on(small, tmp_path, capsys, monkeypatch):
+    def stopped(*args, **settings):
+        raise KeyboardInterrupt(
+            "stopped in epoch 3 after step 1 of 9; 2 epochs are kept"
+        )
+
+    monkeypatch.setattr(cli, "train", stopped)
+    code, _, err = run(capsys, *TRAIN, tmp_path)
+    assert code == 130 and "2 epochs are kept" in err
+    assert "To go on from there, run the same command again." in err
+
+
+def test_a_failed_run_is_1(small, tmp_path, capsys):
+    code, _, err = run(
+        capsys, "train", "--learning-rate", "1e30", "--k", 2, "--out", tmp_path
+    )
+    assert code == 1
+    assert re.search(r"the run failed: epoch \d+, step \d+: NaN or infinity in", err)
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["evaluate", "nowhere"], "nowhere: no run with a checkpoint is here"),
+        (["sample", "nowhere"], "no run with a checkpoint"),
+        (
+            ["train", "--preset", "short", "--epochs", "3", "--out", "x"],
+            "--preset short fixes the epochs",
+        ),
+        (
+            ["train", "--latent-dims", "2,3", "--out", "x"],
+            "one tuple, for each stochastic layer",
+        ),
+        (
+            ["train", "--learning-rate", "-1", "--out", "x"],
+            "learning_rate and epsilon must be positive",
+        ),
+        (["train", "--threads", "10000", "--out", "x"], "--threads must be at most"),
+    ],
+)
+def test_wrong_use_is_2(small, argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, *argv)
+    assert code == 2 and words in err
+    assert len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["fly"],
+        ["train"],
+        ["train", "--k", "0", "--out", "x"],
+        ["train", "--k", "many", "--out", "x"],
+        ["train", "--bound", "elbow", "--out", "x"],
+        ["train", "--device", "cuda", "--out", "x"],
+        ["train", "--hidden-dims", "3,", "--out", "x"],
+        ["evaluate"],
+    ],
+)
+def test_argparse_refuses_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(argv)
+    assert stop.value.code == 2
+    assert "usage: minivae" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "sample", "gradcheck", "demo"]
+)
+def test_help_gives_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"example:\n  minivae {command}" in capsys.readouterr().out
+
+
+def test_gradcheck(capsys, monkeypatch):
+    monkeypatch.setattr(
+        cli, "check_gradients", lambda model, *args: []
+    )  # tests/test_gradients.py runs those
+    code, out, _ = run(capsys, "gradcheck", "--kernels", "numpy")
+    assert code == 0 and "; 0 failed" in out and "tanh: a" in out
+    wrong = check.Check("tanh: a", 1.0, 2.0, 0.5)
+    monkeypatch.setattr(cli, "check_pieces", lambda kernels: [wrong])
+    code, out, _ = run(capsys, "gradcheck")
+    assert code == 1 and "FAILED" in out and "2 failed" in out
+
+
+def test_demo(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "DEMO_EPOCHS", 1)
+    monkeypatch.setattr(cli, "DEMO_IMAGES", 5)
+    code, out, _ = run(capsys, "demo", "--out", tmp_path)
+    assert code == 0 and "| IWAE (k = 5) |" in out and "The IWAE's NLL is" in out
+    assert (tmp_path / "table.md").read_text().strip() in out
+    assert len(list(tmp_path.glob("*.png"))) == 4

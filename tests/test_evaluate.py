@@ -1,0 +1,181 @@
+"""The evaluation against a model whose log p(x) quadrature gives exactly, and its parts
+against each other.
+"""
+
+import itertools
+
+import numpy as np
+import oracle
+import pytest
+from scipy import special, stats
+
+import minivae as mv
+from minivae.evaluate import Evaluation
+
+
+def tiny_model(latent_dims=(1,), hidden_dims=((4,),)):
+    rng = np.random.default_rng(0)
+    model = mv.VAE(3, latent_dims, hidden_dims, dtype=np.float64, rng=rng)
+    for name, array in model.params.items():
+        array += 0.4 * rng.standard_normal(array.shape)
+        if not name.startswith("p1"):
+            # near N(0, I), so that q is wider than the posterior: no heavy tails
+            array *= 0.2
+    return model
+
+
+def exact_log_px(model, x):
+    """log p(x) of a model with one latent unit, by Gauss-Hermite quadrature over the
+    prior.
+    """
+    z, weight = special.roots_hermitenorm(120)
+    logits = oracle.network(model.params, "p1", z[:, None])["logits"]  # (120, 3)
+    log_px = (
+        x[:, None] * special.log_expit(logits)
+        + (1 - x[:, None]) * special.log_expit(-logits)
+    ).sum(axis=2)
+    return special.logsumexp(log_px + np.log(weight / weight.sum()), axis=1)
+
+
+ALL_X = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
+
+
+def test_quadrature_sums_to_one():
+    assert np.exp(exact_log_px(tiny_model(), ALL_X)).sum() == pytest.approx(
+        1, rel=1e-12
+    )
+
+
+def test_nll_and_bounds():
+    model = tiny_model()
+    x = np.tile(ALL_X, (20, 1))  # binary images: binarisation leaves them alone
+    result = mv.evaluate(model, x, k=5000, progress=False)
+    exact = exact_log_px(model, x).mean()
+    assert result.nll == pytest.approx(-exact, abs=2e-3)
+    assert list(result.bounds) == [1, 5, 50, 500, 5000]
+    values = list(result.bounds.values())
+    assert values == sorted(values) and values[0] < values[-1] - 1e-3
+    assert result.bounds[5000] == -result.nll
+    assert result.nll_se == pytest.approx(
+        exact_log_px(model, x).std(ddof=1) / np.sqrt(len(x)), rel=0.02
+    )
+
+    # L_1 in closed form: quadrature over q
+    u, weight = special.roots_hermitenorm(80)
+    eps = np.broadcast_to(u[None, :, None], (8, 80, 1))
+    z = oracle.draw(model.params, ALL_X, [eps])
+    log_w = oracle.log_p(model.params, ALL_X, z) - oracle.log_q(model.params, ALL_X, z)
+    elbo = (log_w @ weight / weight.sum()).mean()
+    assert result.bounds[1] == pytest.approx(elbo, abs=5e-3)
+    # and its two terms
+    assert result.reconstruction - result.kl == pytest.approx(elbo, abs=5e-3)
+    q = oracle.network(model.params, "q1", ALL_X)
+    kl = [
+        stats.norm.expect(
+            lambda z, m=m, s=s: stats.norm.logpdf(z, m, s) - stats.norm.logpdf(z),
+            loc=m,
+            scale=s,
+        )
+        for m, s in zip(q["mu"][:, 0], np.exp(q["log_sigma"][:, 0]))
+    ]
+    assert result.kl == pytest.approx(np.mean(kl), rel=1e-6)
+
+
+def test_two_layers_against_enumeration():
+    """With two layers, too, exp(-nll) is a probability: over all x it sums to one."""
+    model = tiny_model((2, 1), ((4,), (3,)))
+    total = sum(
+        np.exp(-mv.evaluate(model, x[None], k=5000, progress=False).nll) for x in ALL_X
+    )
+    assert total == pytest.approx(1, abs=0.02)
+    for name in ("q1.mu.W", "q2.mu.W"):
+        model.params[name] *= (
+            10  # means that move with x, well above the noise of 10,000 samples
+        )
+    result = mv.evaluate(model, ALL_X, k=10_000, progress=False)
+    assert len(result.active_units) == 2 and [
+        v.shape for v in result.unit_variances
+    ] == [(2,), (1,)]
+    assert result.reconstruction - result.kl == pytest.approx(
+        result.bounds[1], abs=1e-12
+    )
+    # E_q[z_2|x] is averaged over z_1
+    z1 = oracle.draw(
+        model.params, ALL_X, model.draw_eps(8, 200_000, np.random.default_rng(5))[:1]
+    )[0]
+    mean = oracle.network(model.params, "q2", z1)["mu"].mean(axis=1)
+    np.testing.assert_allclose(result.unit_variances[1], mean.var(axis=0), rtol=0.05)
+
+
+def test_active_units():
+    """A unit is active where its mean moves with x: here one that does, one just below
+    the threshold, one dead.
+    """
+    model = mv.VAE(3, (3,), ((),), dtype=np.float64, rng=np.random.default_rng(0))
+    model.params["q1.mu.W"][...] = 0
+    model.params["q1.mu.W"][0] = [
+        0.3,
+        0.19,
+        0,
+    ]  # x_0 is a fair coin: variances 0.0225, 0.009, 0
+    result = mv.evaluate(model, ALL_X, k=10, progress=False)
+    np.testing.assert_allclose(
+        result.unit_variances[0], [0.0225, 0.009025, 0], atol=1e-12
+    )
+    assert result.active_units == [1]
+
+
+def test_effective_sample_size_and_sorted_weights():
+    model = tiny_model()
+    result = mv.evaluate(model, ALL_X, k=300, progress=False)
+    assert result.effective_sample_size.shape == (8,)
+    assert (1 <= result.effective_sample_size).all() and (
+        result.effective_sample_size <= 300
+    ).all()
+    assert result.sorted_weights.sum() == pytest.approx(1)
+    assert (np.diff(result.sorted_weights) <= 0).all()
+    # a decoder that ignores z and q = prior: all weights equal
+    for name, array in model.params.items():
+        if name != "p1.logits.b":
+            array[...] = 0
+    result = mv.evaluate(model, ALL_X, k=300, progress=False)
+    np.testing.assert_allclose(result.effective_sample_size, 300)
+    np.testing.assert_allclose(result.sorted_weights, 1 / 300)
+
+
+@pytest.mark.parametrize(
+    "k, expected", [(1, [1]), (7, [1, 5, 7]), (50, [1, 5, 50]), (60, [1, 5, 50, 60])]
+)
+def test_which_bounds(k, expected):
+    assert list(mv.evaluate(tiny_model(), ALL_X, k, progress=False).bounds) == expected
+
+
+def test_the_same_seeds_give_the_same_figures():
+    model, grey = tiny_model(), np.random.default_rng(0).random((30, 3))
+    first, again = (
+        mv.evaluate(model, grey, 20, progress=False).summary() for _ in range(2)
+    )
+    assert first == again
+    assert mv.evaluate(model, grey, 20, seed=1, progress=False).nll != first["nll"]
+    assert (
+        mv.evaluate(model, grey, 20, binarize_seed=1, progress=False).nll
+        != first["nll"]
+    )
+    assert isinstance(mv.evaluate(model, grey, 20, progress=False), Evaluation)
+
+
+def test_memory_does_not_grow_with_k():
+    import tracemalloc
+
+    model = mv.VAE(784, rng=np.random.default_rng(0))
+    x = np.zeros((2, 784), np.float32)
+    peaks = []
+    for k in (200, 4000):
+        mv.evaluate(model, x, 10, progress=False)
+        tracemalloc.start()
+        mv.evaluate(model, x, k, progress=False)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 12 * 8 * 2 * 3800, (
+        peaks
+    )  # a few float64 an image and weight, no 784 of them

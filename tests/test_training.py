@@ -1,0 +1,417 @@
+"""Training: pinned losses, runs that are killed and go on, and runs that fail."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import minivae as mv
+from minivae import checkpoint
+from minivae.train import generator, refuse_nonfinite
+
+
+def tiny(seed=0, **settings):
+    model = mv.VAE(9, (2,), ((6,),), rng=np.random.default_rng(seed), **settings)
+    images = np.random.default_rng(1).random((50, 9))
+    return model, images
+
+
+def quick(model, images, **settings):
+    return mv.train(
+        model, images, **{"k": 3, "batch": 8, "epochs": 3, "progress": False} | settings
+    )
+
+
+def assert_same_params(a, b):
+    for name in a.params:
+        np.testing.assert_array_equal(a.params[name], b.params[name])
+
+
+# Ten steps of the paper's architecture in float64: batch 20, k = 5, Adam 1e-3, the
+# first 200 training images fmt: off
+PINNED = {
+    "elbo": [
+        -204.941494129753,
+        -218.475682983705,
+        -207.29848212054,
+        -212.196861696389,
+        -211.884681076101,
+        -218.694209400863,
+        -208.386674705062,
+        -199.583930482301,
+        -200.752401713288,
+        -215.610804910885,
+    ],
+    "iwae": [
+        -198.075654172699,
+        -213.442231591409,
+        -203.885953095218,
+        -209.001424578079,
+        -208.74296221931,
+        -217.316688059995,
+        -205.584262292286,
+        -197.991930182997,
+        -198.376274141562,
+        -212.356617969612,
+    ],
+    "elbo_kl": [
+        -204.509295085401,
+        -218.071926854763,
+        -206.191590837789,
+        -211.851282975049,
+        -210.766266274261,
+        -218.373669306225,
+        -207.914078788885,
+        -199.608366623963,
+        -200.648719862256,
+        -214.001883866091,
+    ],
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "numba"])
+@pytest.mark.parametrize("bound", PINNED)
+def test_ten_steps_are_pinned(kernels, bound):
+    images = mv.load("mnist").train_images[:200].astype(np.float64)
+    model = mv.VAE(
+        784,
+        dtype=np.float64,
+        rng=np.random.default_rng(0),
+        x_mean=images.mean(axis=0),
+        kernels=kernels,
+    )
+    adam = mv.Adam(model.params, learning_rate=1e-3, kernels=kernels)
+    losses = []
+    for step in range(10):
+        rng = np.random.default_rng(step)
+        x = mv.binarize(images[20 * step : 20 * step + 20], rng)
+        value, grads = mv.bound_and_grad(model, x, model.draw_eps(20, 5, rng), bound)
+        adam.step(grads)
+        losses.append(value)
+    np.testing.assert_allclose(losses, PINNED[bound], rtol=1e-10)
+
+
+def test_the_bound_rises():
+    model, _ = tiny()
+    images = np.tile([[0.9] * 3 + [0.1] * 6, [0.1] * 6 + [0.9] * 3], (25, 1))
+    bound = quick(model, images, epochs=60, learning_rate=1e-2).history["bound"]
+    assert bound[-1] > bound[0] + 1 and np.mean(bound[-10:]) > np.mean(bound[10:20])
+
+
+def test_history_and_files(tmp_path):
+    model, images = tiny()
+    run = quick(model, images, folder=tmp_path / "run", test_images=images[:20])
+    assert list(run.history) == [
+        "epoch",
+        "learning_rate",
+        "bound",
+        "test_bound",
+        "seconds",
+    ]
+    assert run.history["epoch"] == [1, 2, 3]
+    lines = (tmp_path / "run/metrics.csv").read_text().splitlines()
+    assert lines[0] == "epoch,learning_rate,bound,test_bound,seconds"
+    assert [float(line.split(",")[2]) for line in lines[1:]] == run.history["bound"]
+    loaded = mv.load_run(tmp_path / "run")
+    assert_same_params(loaded.model, model)
+    assert loaded.history == run.history and loaded.config == run.config
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.json",
+        "metrics.csv",
+        "checkpoint.npz",
+    }
+
+
+def test_stages_and_presets():
+    model, images = tiny()
+    run = quick(model, images, stages=[(1, 1e-2), (2, 1e-3)])
+    assert run.history["learning_rate"] == [1e-2, 1e-3, 1e-3]
+    epochs = {
+        name: sum(n for n, _ in preset["stages"]) for name, preset in mv.PRESETS.items()
+    }
+    assert epochs == {"burda": 3280, "short": 121}
+    assert mv.PRESETS["burda"]["stages"][7] == (2187, pytest.approx(1e-4))
+    assert mv.PRESETS["short"]["stages"][4] == (81, pytest.approx(1e-4))
+
+
+def test_binarization():
+    """Fixed: the same picture in every epoch. Dynamic: not."""
+    finals = {}
+    for binarization in ("dynamic", "fixed"):
+        model, images = tiny()
+        quick(model, images, binarization=binarization)
+        finals[binarization] = model.params["q1.mu.b"].copy()
+    assert (finals["dynamic"] != finals["fixed"]).any()
+    model, images = tiny()
+    quick(model, mv.binarize(images, generator(0, 0, 0)), binarization="fixed")
+    np.testing.assert_array_equal(model.params["q1.mu.b"], finals["fixed"])
+
+
+def test_every_image_is_seen_once_an_epoch(monkeypatch):
+    """50 images at batch 8: seven steps, the last of two images."""
+    seen = []
+    real = mv.train.__globals__["bound_and_grad"]
+
+    def spy(model, x, eps, bound, estimator):
+        seen.append(x)
+        return real(model, x, eps, bound, estimator)
+
+    monkeypatch.setitem(mv.train.__globals__, "bound_and_grad", spy)
+    model, images = tiny()
+    images = mv.binarize(images, np.random.default_rng(0))
+    quick(model, images, epochs=2)
+    assert [len(x) for x in seen] == [8, 8, 8, 8, 8, 8, 2] * 2
+    first, second = np.concatenate(seen[:7]), np.concatenate(seen[7:])
+    assert (
+        sorted(map(tuple, first))
+        == sorted(map(tuple, second))
+        == sorted(map(tuple, images))
+    )
+    assert (first != second).any()
+
+
+def test_streams_differ():
+    draws = [
+        generator(*key).random()
+        for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 1, 0)]
+    ]
+    assert len(set(draws)) == len(draws)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"binarization": "fixed"}, {"bound": "elbo_kl"}]
+)
+def test_resume_is_bit_for_bit(tmp_path, settings):
+    whole, images = tiny()
+    history = quick(whole, images, epochs=4, **settings).history
+    for done in (1, 3):
+        first, _ = tiny()
+        quick(first, images, epochs=done, folder=tmp_path / str(done), **settings)
+        resumed, _ = tiny(
+            seed=5
+        )  # its first weights do not matter: the checkpoint's count
+        again = quick(
+            resumed, images, epochs=4, folder=tmp_path / str(done), **settings
+        ).history
+        assert_same_params(resumed, whole)
+        assert again["bound"] == history["bound"]
+    finished, _ = tiny(seed=6)
+    quick(
+        finished, images, epochs=4, folder=tmp_path / "3", **settings
+    )  # nothing left to do
+    assert_same_params(finished, whole)
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path):
+    model, images = tiny()
+    quick(model, images, folder=tmp_path)
+    before = (tmp_path / "checkpoint.npz").read_bytes()
+    with pytest.raises(
+        ValueError, match="other settings .k was 3, is 4.: choose another folder"
+    ):
+        quick(model, images, folder=tmp_path, k=4)
+    with pytest.raises(ValueError, match="3 epochs at other learning rates"):
+        quick(model, images, folder=tmp_path, learning_rate=0.5)
+    with pytest.raises(ValueError, match="3 epochs at other learning rates"):
+        quick(model, images, folder=tmp_path, epochs=2)
+    assert (tmp_path / "checkpoint.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "file, damage, message",
+    [
+        (
+            "checkpoint.npz",
+            lambda raw: raw[: len(raw) // 2],
+            "not a readable checkpoint",
+        ),
+        ("checkpoint.npz", lambda raw: b"", "not a readable checkpoint"),
+        (
+            "checkpoint.npz",
+            lambda raw: raw[:2000] + bytes(500) + raw[2500:],
+            "not a readable checkpoint",
+        ),
+        ("config.json", lambda raw: raw[:-20], "not readable JSON"),
+        ("config.json", lambda raw: b"{}", "not a run's settings"),
+        (
+            "config.json",
+            lambda raw: raw.replace(b'"x_dim": 9', b'"x_dim": 8'),
+            "must be of shape",
+        ),
+    ],
+)
+def test_damaged_runs_are_refused_by_name(tmp_path, file, damage, message):
+    model, images = tiny()
+    quick(model, images, epochs=1, folder=tmp_path)
+    path = tmp_path / file
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=message) as error:
+        mv.load_run(tmp_path)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_nothing_is_unpickled(tmp_path):
+    model, images = tiny()
+    quick(model, images, epochs=1, folder=tmp_path)
+    with np.load(tmp_path / "checkpoint.npz") as file:
+        arrays = dict(file)
+    arrays["params/q1.mu.b"] = np.array([{"a": 1}, 2], object)
+    np.savez(tmp_path / "checkpoint.npz", **arrays)
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        mv.load_run(tmp_path)
+
+
+def test_load_run_of_nothing(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="no run with a checkpoint is here; `minivae train"
+    ):
+        mv.load_run(tmp_path)
+
+
+def test_a_half_written_file_never_has_the_name(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError):
+        checkpoint.write_atomically(path, fail)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "numba"])
+def test_the_first_nan_stops_the_run(tmp_path, kernels):
+    model, images = tiny(kernels=kernels)
+    quick(model, images, epochs=1, folder=tmp_path)
+    good = (tmp_path / "checkpoint.npz").read_bytes()
+    with pytest.raises(
+        mv.NonFiniteError,
+        match="epoch 2, step [1-7]: NaN or infinity in (the|parameter)",
+    ):
+        quick(model, images, stages=[(1, 1e-3), (5, 1e30)], folder=tmp_path)
+    assert (tmp_path / "checkpoint.npz").read_bytes() == good
+
+
+def test_the_nan_is_named(monkeypatch):
+    real = mv.train.__globals__["bound_and_grad"]
+    calls = []
+
+    def spoiled(*args):
+        value, grads = real(*args)
+        calls.append(1)
+        if len(calls) == 9:  # the second step of epoch 2
+            grads["p1.hidden1.W"][1, 2] = np.inf
+            grads["p1.logits.b"][0] = np.nan
+        return value, grads
+
+    monkeypatch.setitem(mv.train.__globals__, "bound_and_grad", spoiled)
+    with pytest.raises(mv.NonFiniteError) as error:
+        quick(*tiny())
+    assert (
+        str(error.value)
+        == "epoch 2, step 2: NaN or infinity in the gradient of p1.hidden1.W"
+    )
+
+
+def test_a_large_but_finite_gradient_is_no_nan():
+    grads = {"q1.mu.W": np.full((3, 3), 1e30, np.float32)}  # its square overflows
+    with np.errstate(over="ignore"):
+        refuse_nonfinite("here", {}, -1.0, grads, suspects=grads)
+
+
+def test_a_spoiled_parameter_is_never_kept(monkeypatch, tmp_path):
+    """The last step of an epoch may break a parameter: that is seen before it is saved."""
+    real = mv.Adam.step
+
+    def spoil(adam, grads):
+        real(adam, grads)
+        if adam.t == 14:  # the last step of epoch 2
+            adam.params["q1.mu.b"][0] = np.nan
+
+    monkeypatch.setattr(mv.Adam, "step", spoil)
+    with pytest.raises(
+        mv.NonFiniteError, match="epoch 2, step 7: .* parameter q1.mu.b"
+    ):
+        quick(*tiny(), folder=tmp_path)
+    assert mv.load_run(tmp_path).history["epoch"] == [1]
+
+
+SCRIPT = """
+import sys, numpy as np, minivae as mv
+rng = np.random.default_rng(0)
+model = mv.VAE(9, (2,), ((6,),), rng=rng)
+images = np.random.default_rng(1).random((400, 9))
+settings = {"k": 3, "batch": 8, "epochs": int(sys.argv[2]), "progress": False}
+print("ready", flush=True)
+mv.train(model, images, folder=sys.argv[1], **settings)
+print("done", flush=True)
+"""
+
+
+def start(folder, epochs):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder), str(epochs)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def final_params(folder):
+    with np.load(folder / "checkpoint.npz") as file:
+        return {key: file[key] for key in file if not key.startswith("history/seconds")}
+
+
+def test_ctrl_c_keeps_the_last_epoch(tmp_path):
+    process = start(tmp_path, 100_000)
+    while not (tmp_path / "metrics.csv").is_file():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (
+        "KeyboardInterrupt: stopped in epoch" in errors and "epochs are kept" in errors
+    )
+    epochs = len((tmp_path / "metrics.csv").read_text().splitlines()) - 1
+    assert mv.load_run(tmp_path).history["epoch"] == list(range(1, epochs + 1))
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def kill_and_resume(folder, epochs, delays):
+    """Kill -9 after each delay, counted from when training starts; then let it end."""
+    for delay in delays:
+        process = start(folder, epochs)
+        process.stdout.readline()
+        time.sleep(delay)
+        process.kill()
+        process.communicate()
+    process = start(folder, epochs)
+    output, errors = process.communicate(timeout=300)
+    assert output.endswith("done\n"), errors
+
+
+def test_kill_9_and_resume_is_bit_for_bit(tmp_path):
+    kill_and_resume(tmp_path / "whole", 20, [])
+    kill_and_resume(tmp_path / "killed", 20, [0.35])
+    whole, killed = final_params(tmp_path / "whole"), final_params(tmp_path / "killed")
+    for key in whole:
+        np.testing.assert_array_equal(killed[key], whole[key])
+
+
+@pytest.mark.slow
+def test_kill_9_at_many_points(tmp_path):
+    kill_and_resume(tmp_path / "whole", 60, [])
+    whole = final_params(tmp_path / "whole")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        kill_and_resume(tmp_path / str(i), 60, rng.uniform(0, 1.5, 4))
+        killed = final_params(tmp_path / str(i))
+        for key in whole:
+            np.testing.assert_array_equal(killed[key], whole[key])
+        assert len((tmp_path / str(i) / "metrics.csv").read_text().splitlines()) == 61
