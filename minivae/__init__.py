@@ -1,7 +1,7 @@
 """Variational and importance weighted autoencoders from nothing but NumPy and Numba.
 
 Every backward pass is written by hand, beside its forward, and derived in the numbered
-chapters of ``derivations/``, whose equations the code cites (``eq. 6.3``).
+chapters of ``derivations/``, whose equations the code cites by number.
 
 Sizes      B images in a minibatch, K importance samples (the papers' k), D visible
            units, H hidden units, L latent units; R = B * K rows, of which row r is

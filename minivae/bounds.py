@@ -38,7 +38,7 @@ def elbo(log_w, kernels="numpy"):
     """
     log_w = check_log_w(log_w)
     value = log_w.mean(axis=1)  # eq. 3.4
-    c = np.full(log_w.shape, 1 / log_w.shape[1])  # eq. 10.7
+    c = np.full(log_w.shape, 1 / log_w.shape[1])  # eq. 10.3
     c[value == -np.inf] = 0
     return value, c, np.zeros_like(c)
 

@@ -209,7 +209,10 @@ class VAE:
 
 
 def conditional_forward(model, name, x):
-    """mu and log_sigma (R, L) of the network ``name``, from its input x (R, I)."""
+    """mu and log_sigma (R, L) of the network ``name``, from its input x (R, I).
+
+    For q_1 this is the encoder (eq. 1.2).
+    """
     params, n_hidden = model.params, len(model.hidden_dims[int(name[1:]) - 1])
     h, mlp_cache = mlp_forward(x, params, name, n_hidden, model.kernels)
     heads, caches = [], [mlp_cache]

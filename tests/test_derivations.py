@@ -1,0 +1,146 @@
+"""Chapters and code point at each other, and neither points at nothing."""
+
+import ast
+import html
+import re
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parent.parent
+CHAPTERS = sorted((ROOT / "derivations").glob("*.md"))
+SOURCES = sorted((ROOT / "minivae").rglob("*.py"))
+
+TAG = re.compile(r"\\tag\{([^}]*)\}")
+ANCHORED = re.compile(r'^<a id="(eq-[\w-]+)"></a>\n\n```math\n(.*?)^```$', re.M | re.S)
+LINK = re.compile(r"\[Eq\. \((\d+\.\d+)\)\]\(([\w.]*)#([\w-]+)\)")
+CODE = re.compile(r"^Code: \[`([\w.]+)`\]\(\.\./(minivae/[\w/]+\.py)\)$", re.M)
+CITE = re.compile(r"\beqs?\. (\d+\.\d+(?:(?:, | and | to )\d+\.\d+)*)")
+BANNED = r"\\(operatorname|mbox|phantom|newcommand|DeclareMathOperator|def|require)\b|\$\$"
+
+
+def text(path):
+    return path.read_text(encoding="utf-8")
+
+
+def equations():
+    """Number -> (chapter, anchor)."""
+    return {
+        TAG.search(body)[1]: (path.name, anchor)
+        for path in CHAPTERS
+        for anchor, body in ANCHORED.findall(text(path))
+    }
+
+
+def cited(source):
+    """The equation numbers that a text cites, with "8.4 to 8.6" spelled out."""
+    numbers = set()
+    for match in CITE.findall(source):
+        for part in re.split(r", | and ", match):
+            ends = part.split(" to ")
+            chapter, first = ends[0].split(".")
+            last = ends[-1].split(".")[1]
+            numbers |= {f"{chapter}.{n}" for n in range(int(first), int(last) + 1)}
+    return numbers
+
+
+def excerpt(path, symbol):
+    """The source of a function, class, method or assignment; None where there is none."""
+    source = text(path)
+    node = ast.parse(source)
+    for name in symbol.split("."):
+        node = next(
+            (
+                child
+                for child in node.body
+                if getattr(child, "name", None) == name
+                or isinstance(child, ast.Assign)
+                and any(getattr(target, "id", None) == name for target in child.targets)
+            ),
+            None,
+        )
+        if node is None:
+            return None
+    lines = source.splitlines()[node.lineno - 1 : node.end_lineno]
+    return "\n".join(lines).strip()  # whole lines: a comment may end the last one
+
+
+def test_the_readers_themselves():
+    assert cited("# eqs. 8.4 to 8.6, as eq. 1.2 says (eqs. 7.6 and 7.7)") == {
+        *("8.4", "8.5", "8.6", "1.2", "7.6", "7.7")
+    }
+    assert excerpt(ROOT / "minivae/adam.py", "Adam.nothing") is None
+    assert excerpt(ROOT / "minivae/adam.py", "Adam.step").startswith("def step")
+
+
+def test_chapters_are_numbered():
+    assert [path.name[:3] for path in CHAPTERS] == [
+        f"{n:02d}_" for n in range(1, len(CHAPTERS) + 1)
+    ]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_chapter(path):
+    source, number = text(path), int(path.name[:2])
+    assert source.startswith(f"# {number}. ")
+    assert 60 <= source.count("\n") <= 150
+    tags = TAG.findall(source)
+    assert tags == [f"{number}.{n}" for n in range(1, len(tags) + 1)]
+    bodies = [body for _, body in ANCHORED.findall(source)]
+    assert [TAG.search(body)[1] for body in bodies] == tags, "a tag without an anchor"
+    assert CODE.search(source), "names no function"
+    lines = [line for line in source.splitlines() if line.startswith("Code:")]
+    assert len(CODE.findall(source)) == len(lines), "a Code line is misspelt"
+    assert source.count("```python") >= 1
+
+
+def test_links_between_chapters():
+    known, anchors = equations(), []
+    for path in CHAPTERS:
+        source = text(path)
+        anchors += re.findall(r'<a id="([\w-]+)">', source)
+        for number, target, anchor in LINK.findall(source):
+            assert known.get(number) == (target or path.name, anchor), (path, number)
+        assert len(LINK.findall(source)) == source.count("[Eq."), path
+        for target in re.findall(r"\]\((\w+\.md)", source):
+            assert (ROOT / "derivations" / target).is_file(), (path, target)
+    assert len(anchors) == len(set(anchors))
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_code_that_a_chapter_names(path):
+    """It exists; and under an equation, or a run of them, it cites each."""
+    source = text(path)
+    for symbol, file in CODE.findall(source):
+        assert excerpt(ROOT / file, symbol) is not None, f"no {symbol} in {file}"
+    display, line = r"<a id[^`]*```math\n[^`]*```\n\n", r"Code: .*\n\n"
+    for displays, lines in re.findall(f"((?:{display})+)((?:{line})+)", source):
+        for symbol, file in CODE.findall(lines):
+            missing = set(TAG.findall(displays)) - cited(excerpt(ROOT / file, symbol))
+            assert not missing, f"{symbol} in {file} does not cite {missing}"
+
+
+def test_equations_that_the_code_cites():
+    known = equations()
+    for path in SOURCES:
+        unknown = cited(text(path)) - known.keys()
+        assert not unknown, f"{path.name} cites {unknown}"
+        for number in cited(text(path)):
+            chapter = text(ROOT / "derivations" / known[number][0])
+            files = {ROOT / file for _, file in CODE.findall(chapter)}
+            assert path in files, f"{known[number][0]} does not name {path.name}"
+
+
+@pytest.mark.parametrize("path", [*CHAPTERS, ROOT / "README.md"], ids=lambda p: p.stem)
+def test_github_shows_the_mathematics(path):
+    source = text(path)
+    assert not re.search(BANNED, source), "GitHub refuses or mangles this"
+    prose = re.sub(r"^```.*?^```$", "", source, flags=re.M | re.S)
+    shown = html.unescape(MarkdownIt("commonmark").enable("table").render(prose))
+    plain = re.findall(r"\$[^$`\n]+\$", re.sub(r"\$`[^`\n]+`\$", "", prose))
+    lost = [m for m in plain if m not in shown]
+    assert not lost, f"write these as $`...`$: {lost}"
+    assert prose.count("$`") == prose.count("`$")
+    fences = re.findall(r"^```(\S+)", source, flags=re.M)
+    assert set(fences) <= {"math", "python", "text", "sh"}, fences
