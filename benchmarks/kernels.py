@@ -14,8 +14,15 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from minivae.kernels import NAMES, adam, bernoulli, log_weight, reparameterize
-from minivae.kernels import softmax, tanh
+from minivae.kernels import (
+    NAMES,
+    adam,
+    bernoulli,
+    log_weight,
+    reparameterize,
+    softmax,
+    tanh,
+)
 
 WARM, REPEATS = 5, 100
 B, K, D, H, L = 5, 50, 784, 200, 50

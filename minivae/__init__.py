@@ -13,7 +13,7 @@ Symbols    x (B, D); eps, z (B, K, L); mu, log_sigma (B, L); log_w (B, K)
 
 Data flows one way, and a module imports only from those before it:
 
-    kernels  layers  mlp  gaussian  bernoulli  inputs  model  bounds  estimators
+    kernels  inputs  layers  mlp  gaussian  bernoulli  model  bounds  estimators
     gradient  adam  data  checkpoint  train  evaluate  check  plots  cli
 """
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from .inputs import choose
+from .kernels import NAMES
 from .kernels import adam as adam_kernel
-from .kernels import check_name
 
 
 class Adam:
@@ -41,7 +42,7 @@ class Adam:
     ):
         self.params, self.learning_rate = params, learning_rate
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
-        self.kernels = check_name(kernels)
+        self.kernels = choose("kernels", kernels, NAMES)
         self.t = 0
         self.m = {name: np.zeros_like(array) for name, array in params.items()}
         self.v = {name: np.zeros_like(array) for name, array in params.items()}

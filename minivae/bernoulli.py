@@ -37,20 +37,18 @@ def bernoulli_forward(h, params, name, x, kernels):
 
 
 def bernoulli_backward(cache, grads, name, coef, kernels):
-    """Add the head's gradients to ``grads``, row r counted ``coef[r]`` times; return dh
-    with seed 1 a row, (B * K, H).
+    """dh with seed 1 per row, (B * K, H).
+
+    Adds the head's gradients to ``grads``, row r counted ``coef[r]`` times.
     """
     h, W, a, b, x = cache
-    delta = (
-        bernoulli_kernel.VERSIONS[kernels].backward(a, b, x).reshape(len(h), -1)
-    )  # (B * K, D)  eq. 8.6
-    add_linear_grads(grads, name, delta, (h, W), coef)
-    return linear_backward(delta, (h, W))
+    dlogits = bernoulli_kernel.VERSIONS[kernels].backward(a, b, x)  # eq. 8.6
+    dlogits = dlogits.reshape(len(h), -1)  # (B * K, D)
+    add_linear_grads(grads, name, dlogits, (h, W), coef)
+    return linear_backward(dlogits, (h, W))
 
 
 def bernoulli_mean(h, params, name):
     """The probabilities of a one, (R, D): for pictures, never for a likelihood."""
     logits = h @ params[f"{name}.W"] + params[f"{name}.b"]
-    return 0.5 * (
-        1 + np.tanh(0.5 * logits)
-    )  # the sigmoid, written so that it cannot overflow
+    return 0.5 * (1 + np.tanh(0.5 * logits))  # a sigmoid that cannot overflow

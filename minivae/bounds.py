@@ -51,9 +51,9 @@ def iwae(log_w, kernels="numpy"):
     bit.
     """
     log_w = check_log_w(log_w)
-    lse, w = softmax.VERSIONS[kernels].forward(log_w)  # w is w~, the normalised weights
+    lse, w_norm = softmax.VERSIONS[kernels].forward(log_w)
     value = lse - np.log(log_w.shape[1])  # eq. 9.1
-    return value, w, w * (1 - w)  # eqs. 10.2 and 10.4
+    return value, w_norm, w_norm * (1 - w_norm)  # eqs. 10.2 and 10.4
 
 
 BOUNDS = {"elbo": elbo, "iwae": iwae}

@@ -1,8 +1,8 @@
 """Gradient checks: every hand-written backward against finite differences, in float64.
 
-A scalar function is measured along random directions. The cotangents are random too:
-all-ones would, for instance, never see the softmax, whose rows sum to one whatever the
-log-weights.
+A scalar function is measured along random directions. Cotangents (the dy that a
+backward is given) are random too: with all ones an error in a softmax could go unseen,
+as its rows always sum to one.
 """
 
 from typing import NamedTuple

@@ -278,7 +278,7 @@ def parser():
     option("--out", type=Path, required=True, help="the run's folder")
     add_data(option)
     option("--bound", choices=BOUND_NAMES, default="iwae", help="the objective")
-    option("--k", type=positive, default=50, help="samples an image")
+    option("--k", type=positive, default=50, help="samples per image")
     option("--estimator", choices=[*ESTIMATORS], default="reparam", help="of gradients")
     option(
         "--preset",
@@ -288,8 +288,8 @@ def parser():
     option("--epochs", type=positive, help="at one learning rate, without preset: 20")
     option("--learning-rate", type=float, help="Adam's, without preset: 1e-3")
     option("--epsilon", type=float, help="Adam's, without preset: 1e-8")
-    option("--batch", type=positive, help="images a step, without preset: 100")
-    option("--latent-dims", type=sizes, default="50", help="units, a comma a layer")
+    option("--batch", type=positive, help="images per step, without preset: 100")
+    option("--latent-dims", type=sizes, default="50", help="a comma between layers")
     option(
         "--hidden-dims",
         type=lambda text: tuple(map(sizes, text.split("/"))),
@@ -311,7 +311,7 @@ def parser():
     )
     option("run", type=Path, help="a run's folder")
     add_data(option)
-    option("--k", type=positive, default=5000, help="weights an image")
+    option("--k", type=positive, default=5000, help="weights per image")
     option("--images", type=positive, help="only so many test images")
     option("--binarize-seed", type=int, default=0, help="of the test images' pixels")
     option("--seed", type=int, default=0, help="of the weights")

@@ -24,20 +24,20 @@ class Evaluation:
     Attributes
     ----------
     nll, nll_se : float
-        -log p(x) estimated by ``k`` weights an image, and its standard error over
+        -log p(x) estimated by ``k`` weights per image, and its standard error over
         images.
     bounds : dict
         k -> the k-sample bound, from the same weights: ``k`` weights make many groups
         of fewer.
     active_units : list of int
-        A stochastic layer each.
+        One per stochastic layer.
     unit_variances : list of ndarray of shape (L,)
         Var over images of E_q[z|x], by unit.
     reconstruction, kl : float
         The ELBO's two terms: E_q log p(x|z), and KL(q || prior), in closed form where
         there is one layer.
     effective_sample_size : ndarray of shape (n,)
-        1 / sum of squared normalised weights, an image; between 1 and ``k``.
+        1 / sum of squared normalised weights, per image; between 1 and ``k``.
     sorted_weights : ndarray of shape (k,)
         Normalised weights, largest first, mean over images.
     images, k : int
@@ -76,8 +76,8 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
     """The likelihood of ``images``, the bounds, the units in use, the sample size.
 
     The weights of an image are drawn a block at a time, and all that is kept of a block
-    is its log-weights: memory does not grow with ``k`` but for those 8 bytes a weight
-    of the few images at hand.
+    is its log-weights: memory grows with ``k`` only by those 8 bytes per weight, for
+    the few images at hand.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
     images : ndarray of shape (n, D)
         Grey values in [0, 1]; binarized once, with ``binarize_seed``.
     k : int
-        Weights an image (Burda et al. 2016 use 5,000).
+        Weights per image (Burda et al. 2016 use 5,000).
     seed : int
         Of eps.
     progress : bool
@@ -119,9 +119,9 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
             groups = log_w[:, : k // size * size].reshape(-1, size)
             value, _, _ = iwae(groups, kernels=model.kernels)
             bounds[size][rows] = value.reshape(len(log_w), -1).mean(axis=1)
-        _, w, _ = iwae(log_w, kernels=model.kernels)  # normalised weights
-        ess[rows] = 1 / (w**2).sum(axis=1)  # eq. 12.4
-        weights += np.sort(w, axis=1)[:, ::-1].sum(axis=0) / n
+        _, w_norm, _ = iwae(log_w, kernels=model.kernels)
+        ess[rows] = 1 / (w_norm**2).sum(axis=1)  # eq. 12.4
+        weights += np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0) / n
         bar.update(len(log_w))
     bar.close()
 

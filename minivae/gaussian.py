@@ -26,9 +26,8 @@ def reparameterize(mu, log_sigma, eps, kernels):
     -------
     z : ndarray of shape (B, K, L)
     """
-    return reparameterize_kernel.VERSIONS[kernels].forward(
-        mu, log_sigma, eps
-    )  # eq. 7.1
+    version = reparameterize_kernel.VERSIONS[kernels]
+    return version.forward(mu, log_sigma, eps)  # eq. 7.1
 
 
 def reparameterize_backward(dz, eps, log_sigma, path, score, kernels):
@@ -46,9 +45,9 @@ def reparameterize_backward(dz, eps, log_sigma, path, score, kernels):
     -------
     dmu, dlog_sigma : ndarray of shape (B, L)
     """
-    return reparameterize_kernel.VERSIONS[kernels].backward(
-        dz, eps, log_sigma, path, score
-    )  # eqs. 7.6 and 7.7
+    version = reparameterize_kernel.VERSIONS[kernels]
+    # eqs. 7.6 and 7.7
+    return version.backward(dz, eps, log_sigma, path, score)
 
 
 def log_density(z, mu, log_sigma):
@@ -63,13 +62,12 @@ def log_density(z, mu, log_sigma):
     log_p : ndarray of shape (R,) float64
     """
     u = (z - mu) * np.exp(-log_sigma)  # (R, L)
-    return -(u**2 / 2 + log_sigma + HALF_LOG_2PI).sum(
-        axis=1, dtype=np.float64
-    )  # eq. 5.1
+    unit = u**2 / 2 + log_sigma + HALF_LOG_2PI
+    return -unit.sum(axis=1, dtype=np.float64)  # eq. 5.1
 
 
 def log_density_backward(z, mu, log_sigma):
-    """d log_density / d (z, mu, log_sigma), with seed 1 a row.
+    """d log_density / d (z, mu, log_sigma), with seed 1 per row.
 
     Returns
     -------
@@ -93,14 +91,14 @@ def log_density_of_draw(eps, log_sigma):
     log_q : ndarray of shape (B, K) float64
         In nats. Its gradient is part of `reparameterize_backward`.
     """
-    return -(eps**2 / 2 + log_sigma[:, None, :] + HALF_LOG_2PI).sum(
-        axis=2, dtype=np.float64
-    )  # eq. 7.2
+    unit = eps**2 / 2 + log_sigma[:, None, :] + HALF_LOG_2PI
+    return -unit.sum(axis=2, dtype=np.float64)  # eq. 7.2
 
 
 def log_weight(log_px, z, eps, log_sigma, kernels):
-    """log p(x|z) + log p(z) - log q(z|x) under the prior N(0, I); d/dz of the prior's
-    part is -z.
+    """log p(x|z) + log p(z) - log q(z|x) under the prior N(0, I).
+
+    The prior's part has the derivative -z; log q's is in `reparameterize_backward`.
 
     Parameters
     ----------
@@ -113,14 +111,14 @@ def log_weight(log_px, z, eps, log_sigma, kernels):
     log_w : ndarray of shape (B, K) float64
         In nats.
     """
-    return log_weight_kernel.VERSIONS[kernels].forward(
-        log_px, z, eps, log_sigma
-    )  # eq. 8.3
+    version = log_weight_kernel.VERSIONS[kernels]
+    return version.forward(log_px, z, eps, log_sigma)  # eq. 8.3
 
 
 def kl_to_standard_normal(mu, log_sigma):
-    """KL(N(mu, sigma^2) || N(0, I)) in closed form, a row at a time (Kingma & Welling
-    2013, appendix B).
+    """KL(N(mu, sigma^2) || N(0, I)) of each row, in closed form.
+
+    Kingma & Welling 2013, appendix B (eq. 5.5).
 
     Parameters
     ----------
@@ -131,11 +129,10 @@ def kl_to_standard_normal(mu, log_sigma):
     kl : ndarray of shape (B,) float64
         In nats, never negative.
     """
-    return 0.5 * (mu**2 + np.expm1(2 * log_sigma) - 2 * log_sigma).sum(
-        axis=1, dtype=np.float64
-    )  # eq. 5.5
+    unit = (mu**2 + np.expm1(2 * log_sigma) - 2 * log_sigma) / 2
+    return unit.sum(axis=1, dtype=np.float64)  # eq. 5.5
 
 
 def kl_to_standard_normal_backward(mu, log_sigma):
-    """d kl / d (mu, log_sigma), with seed 1 a row; both (B, L)."""
+    """d kl / d (mu, log_sigma), with seed 1 per row; both (B, L)."""
     return mu.copy(), np.expm1(2 * log_sigma)  # eq. 5.6

@@ -1,10 +1,10 @@
-"""The whole walk, down and then up: x -> a bound -> the gradient of every parameter.
+"""The whole walk, forward and back: x -> a bound -> the gradient of every parameter.
 
     x -> q_1 -> z -> p -> log_w -> bound -> theta, path, score
-    q_1 backward <- z backward <- p backward <-
+    dq_1 <- dz <- dp <- theta, path, score
 
 The minibatch is walked in chunks of whole images. An image's coefficients need only its
-own K log-weights, so a chunk goes all the way down and up again while its logits are in
+own K log-weights, so a chunk goes all the way forward and back while its logits are in
 the cache; the (B, K, D) array of all logits never exists.
 """
 
@@ -44,7 +44,7 @@ def bound_and_grad(model, x, eps, bound="iwae", estimator="reparam"):
     x : ndarray of shape (B, D)
         Zeros and ones.
     eps : list of ndarray of shape (B, K, L)
-        Standard normal noise, one array a stochastic layer: ``model.draw_eps(B, K,
+        Standard normal noise, one array per stochastic layer: ``model.draw_eps(B, K,
         rng)``.
     bound : str
         A name in `minivae.BOUNDS`; or "elbo_kl", the ELBO with its KL term in closed
@@ -78,14 +78,15 @@ def bound_and_grad(model, x, eps, bound="iwae", estimator="reparam"):
 
     q1, q1_cache = q1_forward(model, x)  # mu, log_sigma: (B, L_1) each
     dmu, dlog_sigma = (np.empty_like(head) for head in q1)
-    for n in chunks(B, K):  # a slice of images
-        # down
-        log_w, cache = log_weights_forward(model, x[n], part(q1, n), part(eps, n))
+    for images in chunks(B, K):
+        here = x[images], part(q1, images), part(eps, images)
+        log_w, cache = log_weights_forward(model, *here)
         # the turn: log-weights -> a bound -> how much each sample counts
-        value[n], theta, path, score = ESTIMATORS[estimator](bound_of, log_w)
-        # up; the batch mean is one more factor
+        value[images], theta, path, score = ESTIMATORS[estimator](bound_of, log_w)
+        # the way back; the batch mean is one more factor
         rows = theta / B, path / B, score / B
-        dmu[n], dlog_sigma[n] = log_weights_backward(model, *rows, cache, grads)
+        dheads = log_weights_backward(model, *rows, cache, grads)
+        dmu[images], dlog_sigma[images] = dheads
     q1_backward(model, (dmu, dlog_sigma), q1_cache, grads)
     return float(value.mean()), grads
 
@@ -104,21 +105,19 @@ def elbo_kl_and_grad(model, x, eps):
     kl = kl_to_standard_normal(mu, log_sigma)  # (B,)
     dmu, dlog_sigma = kl_to_standard_normal_backward(mu, log_sigma)
     dmu, dlog_sigma = -dmu / B, -dlog_sigma / B  # the KL's part
-    for n in chunks(B, K):
-        eps_n, log_sigma_n = eps[0][n], log_sigma[n]
-        # down
-        z = reparameterize(mu[n], log_sigma_n, eps_n, model.kernels)
-        log_px, cache = decoder_forward(model, z, x[n])
-        value[n] = log_px.mean(axis=1) - kl[n]  # eq. 4.1
-        # up: each sample counts 1 / K, and q is met on the way through z only
+    for images in chunks(B, K):
+        q = mu[images], log_sigma[images]
+        z = reparameterize(*q, eps[0][images], model.kernels)
+        log_px, cache = decoder_forward(model, z, x[images])
+        value[images] = log_px.mean(axis=1) - kl[images]  # eq. 4.1
+        # the way back: each sample counts 1 / K, and reaches q through z only
         theta = np.full((log_px.size, 1), 1 / (B * K), model.dtype)
         dz = theta * decoder_backward(model, theta[:, 0], cache, grads)
         path = score = np.zeros(log_px.shape, model.dtype)
-        dheads = reparameterize_backward(
-            dz.reshape(z.shape), eps_n, log_sigma_n, path, score, model.kernels
-        )
-        dmu[n] += dheads[0]
-        dlog_sigma[n] += dheads[1]
+        draw = dz.reshape(z.shape), eps[0][images], log_sigma[images]
+        dheads = reparameterize_backward(*draw, path, score, model.kernels)
+        dmu[images] += dheads[0]
+        dlog_sigma[images] += dheads[1]
     q1_backward(model, (dmu, dlog_sigma), q1_cache, grads)
     return float(value.mean()), grads
 

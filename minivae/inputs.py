@@ -60,10 +60,10 @@ def check_binary(name, x, x_dim, dtype):
 
 
 def check_eps(eps, batch, latent_dims, dtype):
-    """``eps`` as a list of (batch, K, L), one array a stochastic layer, one K."""
+    """``eps`` as a list of (batch, K, L), one array per stochastic layer, one K."""
     if isinstance(eps, np.ndarray) or len(eps) != len(latent_dims):
         raise ValueError(
-            f"eps must be a list of {len(latent_dims)} arrays, one a stochastic layer"
+            f"eps must be a list of {len(latent_dims)} arrays, one per stochastic layer"
         )
     first = np.shape(eps[0])
     K = first[1] if len(first) == 3 and first[1] > 0 else None

@@ -74,12 +74,10 @@ def linear_backward_params(dy, cache, coef=None):
     db : ndarray of shape (O,)
     """
     x, _ = cache
-    if coef is None:
-        return x.T @ dy, dy.sum(axis=0)  # eqs. 6.3 and 6.4
-    return (
-        (coef[:, None] * x).T @ dy,
-        coef @ dy,
-    )  # scaling the rows of x scales those of the sum, and x is the narrower
+    if coef is not None:
+        x = coef[:, None] * x  # counts the row's outer product with dy
+    db = dy.sum(axis=0) if coef is None else coef @ dy  # eq. 6.4
+    return x.T @ dy, db  # eq. 6.3
 
 
 def tanh_forward(a, kernels):

@@ -1,9 +1,11 @@
-"""A multilayer perceptron: linear and tanh, one pair a hidden layer. The backward
+"""A multilayer perceptron: linear and tanh, one pair per hidden layer. The backward
 mirrors the forward.
 
 Parameters live in one dictionary, under names such as ``q1.hidden1.W``: ``q1`` is the
 network's name.
 """
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,7 +31,7 @@ def mlp_init(params, name, n_in, hidden, rng, dtype):
     """Add the hidden layers ``name.hidden1``, ``name.hidden2``, ... of widths
     ``hidden`` to ``params``.
     """
-    for i, (n, n_out) in enumerate(zip((n_in, *hidden), hidden), start=1):
+    for i, (n, n_out) in enumerate(pairwise((n_in, *hidden)), start=1):
         linear_init(params, f"{name}.hidden{i}", n, n_out, rng, dtype)
 
 
@@ -48,7 +50,7 @@ def mlp_forward(x, params, name, n_hidden, kernels):
     -------
     h : ndarray of shape (R, H)
     cache : list
-        One (linear cache, tanh cache) a hidden layer.
+        One (linear cache, tanh cache) per hidden layer.
     """
     h, cache = x, []
     for i in range(1, n_hidden + 1):

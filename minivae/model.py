@@ -13,6 +13,7 @@ a row and has one draw, (B * K, 1, L): the same functions serve both.
 """
 
 from itertools import pairwise
+from math import ceil
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from .gaussian import (
     reparameterize_backward,
 )
 from .inputs import check_array, check_binary, check_eps, check_size, choose
-from .kernels import check_name
+from .kernels import NAMES
 from .layers import linear_backward, linear_forward
 from .mlp import add_linear_grads, linear_init, mlp_backward, mlp_forward, mlp_init
 
@@ -97,7 +98,7 @@ class VAE:
         self.likelihood = choose("likelihood", likelihood, ["bernoulli"])
         self.dtype = np.dtype(choose("dtype", np.dtype(dtype).name, DTYPES))
         self.device = choose("device", device, ["cpu"])
-        self.kernels = check_name(kernels)
+        self.kernels = choose("kernels", kernels, NAMES)
 
         self.params = {}
         units = (self.x_dim, *self.latent_dims)  # of z_0 = x, z_1, z_2, ...
@@ -115,8 +116,8 @@ class VAE:
 
     def _add_network(self, name, n_in, hidden, n_out, heads, rng):
         mlp_init(self.params, name, n_in, hidden, rng, self.dtype)
+        n_last = (n_in, *hidden)[-1]  # without hidden layers the heads read the input
         for head in heads:
-            n_last = (n_in, *hidden)[-1]
             linear_init(self.params, f"{name}.{head}", n_last, n_out, rng, self.dtype)
 
     def config(self):
@@ -137,7 +138,7 @@ class VAE:
         Returns
         -------
         eps : list of ndarray
-            One (batch, k, L) a stochastic layer.
+            One (batch, k, L) per stochastic layer.
         """
         batch, k = check_size("batch", batch), check_size("k", k)
         shapes = [(batch, k, L) for L in self.latent_dims]
@@ -213,7 +214,8 @@ def conditional_forward(model, name, x):
 
     For q_1 this is the encoder (eq. 1.2).
     """
-    params, n_hidden = model.params, len(model.hidden_dims[int(name[1:]) - 1])
+    l = int(name[1:])  # "q2" -> 2
+    params, n_hidden = model.params, len(model.hidden_dims[l - 1])
     h, mlp_cache = mlp_forward(x, params, name, n_hidden, model.kernels)
     heads, caches = [], [mlp_cache]
     for head in (f"{name}.mu", f"{name}.log_sigma"):
@@ -243,7 +245,7 @@ def conditional_backward(model, name, dheads, caches, grads, coef=None, down_to_
 
 
 def q1_forward(model, x):
-    """mu and log_sigma of q(z_1|x), (B, L_1): once an image, however many samples."""
+    """mu and log_sigma of q(z_1|x), (B, L_1): once per image, however many samples."""
     return conditional_forward(model, "q1", x)
 
 
@@ -264,7 +266,7 @@ def decoder_forward(model, z, x):
 
 
 def decoder_backward(model, coef, cache, grads):
-    """d log p(x|z) / dz with seed 1 a row, (B * K, L); adds p_1's gradients."""
+    """d log p(x|z) / dz with seed 1 per row, (B * K, L); adds p_1's gradients."""
     mlp_cache, head_cache = cache
     dh = bernoulli_backward(head_cache, grads, "p1.logits", coef, model.kernels)
     return mlp_backward(dh, mlp_cache, grads, "p1", model.kernels, coef)
@@ -274,7 +276,7 @@ def decoder_backward(model, coef, cache, grads):
 
 
 def log_weights_forward(model, x, q1, eps):
-    """The log-weights of whole images: up through q, down through p (eq. 8.1).
+    """The log-weights of whole images (eq. 8.1; with several layers eq. 10.7).
 
     Parameters
     ----------
@@ -291,16 +293,18 @@ def log_weights_forward(model, x, q1, eps):
         Entries are dictionaries over l = 1, 2, ..., but for log_px (B, K).
     """
     kernels, top, (B, K, _) = model.kernels, len(eps), eps[0].shape
+    # deeper layers are (B * K, 1, L)
     eps = {l: e if l == 1 else as_draws(e) for l, e in enumerate(eps, start=1)}
 
-    # up q: draw z_1, then each z_l from the one below
+    # through q, from x to the top: draw z_1, then each z_l from the one below
     q, z = {1: q1}, {1: reparameterize(*q1, eps[1], kernels)}
     q_cache, p, p_cache = {}, {}, {}
     for l in range(2, top + 1):
         q[l], q_cache[l] = conditional_forward(model, f"q{l}", as_rows(z[l - 1]))
         z[l] = reparameterize(*q[l], eps[l], kernels)
 
-    # down p: log p(x|z_1), then layer by layer log p(z_l|z_{l+1}) - log q(z_l|z_{l-1})
+    # through p, from x to the top: log p(x|z_1), then of each layer
+    # log p(z_l|z_{l+1}) - log q(z_l|z_{l-1})
     log_px, p_cache[1] = decoder_forward(model, z[1], x)
     log_w = log_px
     for l in range(1, top):
@@ -341,30 +345,31 @@ def log_weights_backward(model, theta, path, score, cache, grads):
     theta, path, score = theta.astype(dtype), path.astype(dtype), score.astype(dtype)
     theta_r, path_r, score_r = theta.ravel(), path.reshape(-1, 1), score.reshape(-1, 1)
 
-    # down p, with seed 1 a row: dz[l] is d log p(x, z) / d z_l, (B * K, L), while the
-    # parameters count row r theta[r] times
-    dz = {1: decoder_backward(model, theta_r, p_cache[1], grads)}
+    # backward through p, from x to the top: dlog_p[l] is d log p(x, z) / d z_l with
+    # seed 1 per row, (B * K, L), while the parameters count row r theta[r] times
+    dlog_p = {1: decoder_backward(model, theta_r, p_cache[1], grads)}
     for l in range(1, top):
-        dz_l, *dheads = log_density_backward(as_rows(z[l]), *p[l + 1])
-        dz[l] += dz_l
-        dz[l + 1] = conditional_backward(
+        dlog_p_l, *dheads = log_density_backward(as_rows(z[l]), *p[l + 1])
+        dlog_p[l] += dlog_p_l
+        dlog_p[l + 1] = conditional_backward(
             model, f"p{l + 1}", dheads, p_cache[l + 1], grads, theta_r
         )
-    dz[top] -= as_rows(z[top])  # of the prior
+    dlog_p[top] -= as_rows(z[top])  # the prior's part
 
-    # down q: path[r] dz[l] goes on to the heads that drew z_l, and below to z_{l-1}
-    g = {l: path_r * dz[l] for l in dz}
+    # backward through q, from the top to x: dz[l] goes to the heads that drew z_l, and
+    # through them on to z_{l-1}
+    dz = {l: path_r * dlog_p[l] for l in dlog_p}
     for l in range(top, 1, -1):
-        draw = as_draws(g[l]), eps[l], q[l][1]
+        draw = as_draws(dz[l]), eps[l], q[l][1]
         dheads = reparameterize_backward(*draw, path_r, score_r, kernels)
         dz_below = conditional_backward(model, f"q{l}", dheads, q_cache[l], grads)
         if not np.array_equal(score, -path):
             # z_{l-1} is part of the path: through log q_l it gets -path, not score
             dheads = reparameterize_backward(*draw, path_r, -path_r, kernels)
             dz_below = conditional_backward(model, f"q{l}", dheads, q_cache[l], None)
-        g[l - 1] += dz_below
-    g1 = g[1].reshape(z[1].shape)
-    return reparameterize_backward(g1, eps[1], q[1][1], path, score, kernels)
+        dz[l - 1] += dz_below
+    dz_1 = dz[1].reshape(z[1].shape)
+    return reparameterize_backward(dz_1, eps[1], q[1][1], path, score, kernels)
 
 
 def as_rows(z):
@@ -379,7 +384,7 @@ def as_draws(z):
 
 def chunks(B, K):
     """Slices of whole images, about `CHUNK_ROWS` rows each, nearly equal in size."""
-    n = min(B, -(-B * K // CHUNK_ROWS))
+    n = min(B, ceil(B * K / CHUNK_ROWS))
     edges = np.linspace(0, B, n + 1).astype(int)
     return [slice(start, stop) for start, stop in pairwise(edges)]
 

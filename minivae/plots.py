@@ -2,6 +2,7 @@
 drawn.
 """
 
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def image_grid(images, path, columns=10):
     side = int(np.sqrt(images.shape[1]))
     if side * side != images.shape[1]:
         raise ValueError(f"images of {images.shape[1]} pixels are not square")
-    rows = -(-len(images) // columns)
+    rows = ceil(len(images) / columns)
     canvas = np.zeros((rows * columns, side, side), images.dtype)
     canvas[: len(images)] = images.reshape(-1, side, side)
     canvas = (
@@ -92,9 +93,7 @@ def manifold(model, path, n=20):
 
 
 def active_units(evaluations, path):
-    """The variance over images of E_q[z|x], sorted, a stochastic layer a line (label ->
-    Evaluation).
-    """
+    """The sorted variances of E_q[z|x], one line per layer (label -> Evaluation)."""
     figure = new_figure()
     axes = figure.subplots()
     for label, evaluation in evaluations.items():

@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ TEST_IMAGES = 1000  # the history's test_bound is measured on the first so many
 
 @dataclass
 class Run:
-    """A run: its settings, its history (column -> an entry an epoch) and its model."""
+    """A run: its settings, its history (column -> entry per epoch) and its model."""
 
     config: dict
     history: dict
@@ -90,12 +91,12 @@ def train(
     bound, estimator : str
         As for `bound_and_grad`.
     k : int
-        Samples an image.
+        Samples per image.
     epochs, learning_rate : int, float
         One stage. ``stages``, a list of (epochs, learning rate), takes their place;
         `PRESETS` holds the paper's.
     batch : int
-        Images a step; the last step of an epoch may have fewer.
+        Images per step; the last step of an epoch may have fewer.
     epsilon : float
         Adam's.
     binarization : str
@@ -188,7 +189,7 @@ def run_epoch(model, adam, images, config, epoch, bar, interrupted):
     """One pass over the images; the mean of the bound, in nats."""
     bound, seed, batch = config["bound"], config["seed"], config["batch"]
     order = generator(seed, epoch, 0).permutation(len(images))
-    steps, total = range(1, -(-len(images) // batch) + 1), 0.0
+    steps, total = range(1, ceil(len(images) / batch) + 1), 0.0
     for step in steps:
         rng = generator(seed, epoch, step)
         x = images[order[(step - 1) * batch : step * batch]]
@@ -312,7 +313,7 @@ def refuse_nonfinite(where, params, value, grads, suspects):
 
 @contextmanager
 def interruptible():
-    """Yield a function that says whether Ctrl-C was pressed; only twice interrupts."""
+    """Yield a function: was Ctrl-C pressed? A second press interrupts at once."""
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set  # signals are the main thread's

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import minivae as mv
-from minivae.kernels import check_name
 
 RNG = np.random.default_rng(0)
 
@@ -66,7 +65,7 @@ TABLE = {
     ),
     "eps: not a list": (
         lambda: M.log_weights(X, EPS[0]),
-        "eps must be a list of 1 arrays, one a stochastic layer",
+        "eps must be a list of 1 arrays, one per stochastic layer",
     ),
     "eps: too many": (
         lambda: M.log_weights(X, EPS * 2),
@@ -141,7 +140,7 @@ TABLE = {
         lambda: model(dtype=np.float16),
         "dtype must be one of float32, float64; got 'float16'",
     ),
-    "model: device": (lambda: model(device="tpu"), "device must be one of cpu; got 'tpu'"),
+    "model: device": (lambda: model(device="tpu"), "must be one of cpu; got 'tpu'"),
     "model: kernels": (
         lambda: model(kernels="cuda"),
         "kernels must be one of numpy, numba; got 'cuda'",
@@ -150,7 +149,7 @@ TABLE = {
         lambda: model(x_mean=np.zeros(3)),
         "x_mean must be of shape (4) with n >= 1; got (3,)",
     ),
-    "kernels by name": (lambda: check_name("fortran"), "numpy, numba; got 'fortran'"),
+    "adam: kernels": (lambda: mv.Adam({}, kernels="f77"), "numpy, numba; got 'f77'"),
     "bound: no samples": (
         lambda: mv.BOUNDS["iwae"](np.zeros((2, 0))),
         "log_w must be (B, K) with K >= 1; got shape (2, 0)",

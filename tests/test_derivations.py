@@ -17,7 +17,8 @@ ANCHORED = re.compile(r'^<a id="(eq-[\w-]+)"></a>\n\n```math\n(.*?)^```$', re.M 
 LINK = re.compile(r"\[Eq\. \((\d+\.\d+)\)\]\(([\w.]*)#([\w-]+)\)")
 CODE = re.compile(r"^Code: \[`([\w.]+)`\]\(\.\./(minivae/[\w/]+\.py)\)$", re.M)
 CITE = re.compile(r"\beqs?\. (\d+\.\d+(?:(?:, | and | to )\d+\.\d+)*)")
-BANNED = r"\\(operatorname|mbox|phantom|newcommand|DeclareMathOperator|def|require)\b|\$\$"
+MACROS = "operatorname|mbox|phantom|newcommand|DeclareMathOperator|def|require"
+BANNED = rf"\\({MACROS})\b|\$\$"
 
 
 def text(path):
@@ -46,7 +47,7 @@ def cited(source):
 
 
 def excerpt(path, symbol):
-    """The source of a function, class, method or assignment; None where there is none."""
+    """The source of a function, class, method or assignment, or None."""
     source = text(path)
     node = ast.parse(source)
     for name in symbol.split("."):
@@ -55,8 +56,8 @@ def excerpt(path, symbol):
                 child
                 for child in node.body
                 if getattr(child, "name", None) == name
-                or isinstance(child, ast.Assign)
-                and any(getattr(target, "id", None) == name for target in child.targets)
+                or (isinstance(child, ast.Assign)
+                and any(getattr(target, "id", None) == name for target in child.targets))
             ),
             None,
         )

@@ -148,12 +148,13 @@ def test_plain_gradient_never_divides_by_sigma(name):
 
 @pytest.mark.parametrize("name, dtype", CASES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_log_weight(name, dtype, shape):
+@pytest.mark.parametrize("scale", [1, 1e3])
+def test_log_weight(name, dtype, shape, scale):
     B, K, L = shape
     rng = np.random.default_rng(L)
     log_sigma = rng.uniform(np.log(1e-8), np.log(1e8), (B, L))
     (z, eps, log_sigma), args64 = both(
-        dtype, 1e3 * rng.standard_normal(shape), rng.standard_normal(shape), log_sigma
+        dtype, scale * rng.standard_normal(shape), rng.standard_normal(shape), log_sigma
     )
     log_px = -100 * rng.random((B, K))
     log_w = log_weight.VERSIONS[name].forward(log_px, z, eps, log_sigma)

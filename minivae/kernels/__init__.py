@@ -16,21 +16,8 @@ import numba
 
 # OpenBLAS runs the matrix products on threads of its own. Numba's default layer keeps
 # its idle threads spinning, and the two then fight for the cores; the threads of
-# "workqueue" sleep. A layer asked for by name is respected.
+# "workqueue" sleep. A layer that the user names is left alone.
 if "NUMBA_THREADING_LAYER" not in os.environ:
     numba.config.THREADING_LAYER = "workqueue"
 
 NAMES = ("numpy", "numba")  # "cuda" takes its place here when the files hold it
-
-
-def check_name(kernels):
-    """Refuse a kernel version that is not there, instead of quietly using another.
-
-    Raises
-    ------
-    ValueError
-        If ``kernels`` is not one of `NAMES`.
-    """
-    if kernels not in NAMES:
-        raise ValueError(f"kernels must be one of {', '.join(NAMES)}; got {kernels!r}")
-    return kernels

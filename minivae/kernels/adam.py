@@ -30,22 +30,16 @@ def adam_numpy(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
-    p, g, m, v = (
-        p.ravel(),
-        g.ravel(),
-        m.ravel(),
-        v.ravel(),
-    )  # views: the arrays are contiguous
-    real = (
-        p.dtype.type
-    )  # scalars in the arrays' own type, or float32 loops would run in float64
+    p, g, m, v = p.ravel(), g.ravel(), m.ravel(), v.ravel()  # views, being contiguous
+    real = p.dtype.type  # scalars of the arrays' type: others make float64 of float32
     decay1, decay2, eps = real(beta1), real(beta2), real(epsilon)
-    fresh1, fresh2 = real(1 - beta1), real(1 - beta2)
+    one_minus_beta1, one_minus_beta2 = real(1 - beta1), real(1 - beta2)
+    # the two corrections of eq. 11.3, folded into scalars
     scale1, scale2 = real(learning_rate / (1 - beta1**t)), real(1 / (1 - beta2**t))
     for block in prange((p.size + BLOCK - 1) // BLOCK):
         for i in range(block * BLOCK, min((block + 1) * BLOCK, p.size)):
-            m[i] = decay1 * m[i] + fresh1 * g[i]
-            v[i] = decay2 * v[i] + fresh2 * g[i] * g[i]
+            m[i] = decay1 * m[i] + one_minus_beta1 * g[i]
+            v[i] = decay2 * v[i] + one_minus_beta2 * g[i] * g[i]
             p[i] += scale1 * m[i] / (np.sqrt(v[i] * scale2) + eps)
 
 

@@ -17,9 +17,8 @@ from numba import njit, prange
 
 
 def log_weight_numpy(log_px, z, eps, log_sigma):
-    z, eps, log_sigma = (
-        array.astype(np.float64) for array in (z, eps, log_sigma)
-    )  # as z^2 may be large
+    # z^2 may be large, and what is left after the subtraction small
+    z, eps, log_sigma = (a.astype(np.float64) for a in (z, eps, log_sigma))
     return log_px + ((eps**2 - z**2) / 2 + log_sigma[:, None, :]).sum(axis=2)  # eq. 8.3
 
 

@@ -3,13 +3,13 @@ over samples (eqs. 7.6 and 7.7).
 
     for each image, sample and latent unit:
         z = mu + exp(log_sigma) * eps
-    and on the way up, for each image and latent unit, summed over its K samples:
-        dmu        = sum over k of dz + (path + score) * eps / sigma
-        dlog_sigma = sum over k of dz * sigma * eps + (path + score) * eps^2 - score
+    backward, for each image and latent unit:
+        dmu        = sum over k of [dz + (path + score) * eps / sigma]
+        dlog_sigma = sum over k of [dz * sigma * eps + (path + score) * eps^2 - score]
 
-dz is what reaches z from log p(x, z) alone. What reaches mu and log_sigma through log
-q(z|x) is the rest of each line, for an estimator's rows path and score: the plain
-gradient has score = -path, and all that is left of it is -score.
+dz is path[k] times the gradient of log p(x, z_k). What reaches mu and log_sigma through
+log q(z|x) is the rest of each line: the plain gradient has score = -path, and all that
+is left of the rest is -score.
 
 mu, log_sigma (B, L), eps, z, dz (B, K, L), path, score (B, K) ->
 dmu, dlog_sigma (B, L); one dtype throughout

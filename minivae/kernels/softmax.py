@@ -1,15 +1,15 @@
 """Log-sum-exp and softmax over the K log-weights of each image (eqs. 8.7 and 8.8).
 
     for each image:                               one row of log_w
-        m   = the largest log-weight              so that exp never overflows
-        s   = sum over k of exp(log_w[k] - m)     at least 1
-        lse = m + log s
-        w~  = exp(log_w[k] - m) / s
+        m      = the largest log-weight           so that exp never overflows
+        s      = sum over k of exp(log_w[k] - m)  at least 1
+        lse    = m + log s
+        w_norm = exp(log_w[k] - m) / s
 
-A row that is -inf throughout has lse = -inf and w~ = 0: no sample explains the image,
-so none gets a gradient.
+A row that is -inf throughout has lse = -inf and w_norm = 0: no sample explains the
+image, so none gets a gradient.
 
-log_w (B, K) float64 -> lse (B,), w~ (B, K) float64
+log_w (B, K) float64 -> lse (B,), w_norm (B, K) float64
 """
 
 from types import SimpleNamespace
@@ -28,28 +28,27 @@ def softmax_numpy(log_w):
     return lse[:, 0], u / np.where(s == 0.0, 1.0, s)  # eq. 8.8
 
 
-@njit(
-    cache=True, error_model="numpy"
-)  # not parallel: B * K numbers are too few to share
+# not parallel: B * K numbers are too few to share
+@njit(cache=True, error_model="numpy")
 def softmax_numba(log_w):
     B, K = log_w.shape
     lse = np.empty(B)
-    w = np.empty((B, K))
+    w_norm = np.empty((B, K))
     for b in range(B):
         m = log_w[b, 0]
         for k in range(K):
-            if not log_w[b, k] <= m:  # also true of a NaN, which must not get lost
+            if log_w[b, k] > m:
                 m = log_w[b, k]
         if m == -np.inf:
             m = 0.0
         s = 0.0
         for k in range(K):
-            w[b, k] = np.exp(log_w[b, k] - m)
-            s += w[b, k]
+            w_norm[b, k] = np.exp(log_w[b, k] - m)
+            s += w_norm[b, k]
         lse[b] = m + np.log(s)
         for k in range(K):
-            w[b, k] = w[b, k] / s if s != 0.0 else 0.0
-    return lse, w
+            w_norm[b, k] = w_norm[b, k] / s if s != 0.0 else 0.0
+    return lse, w_norm
 
 
 VERSIONS = {

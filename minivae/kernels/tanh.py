@@ -1,7 +1,7 @@
 """The hyperbolic tangent, element by element, and its backward (eqs. 6.5 and 6.6).
 
     for each element:  h  = tanh(a)
-    and on the way up: da = dh * (1 - h * h)      the backward needs h, never a
+    and backward:      da = dh * (1 - h * h)      which needs h, never a
 
 a, h, dh, da: all of one shape, float32 or float64
 """
@@ -34,8 +34,9 @@ def tanh_numba(a):
     a, flat = a.ravel(), h.ravel()
     for block in prange((a.size + BLOCK - 1) // BLOCK):
         for i in range(block * BLOCK, min((block + 1) * BLOCK, a.size)):
-            # tanh |a| = (1 - t) / (1 + t): one exp that cannot overflow, and half the
-            # time of math.tanh
+            # tanh |a| = (1 - t) / (1 + t): one exp, that cannot overflow. Near 0 the
+            # subtraction leaves an absolute error of 1e-7 in float32, small against the
+            # values that the next layer adds it to.
             t = np.exp(-two * abs(a[i]))
             flat[i] = np.copysign((one - t) / (one + t), a[i])
     return h
