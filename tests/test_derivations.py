@@ -51,18 +51,13 @@ def excerpt(path, symbol):
     source = text(path)
     node = ast.parse(source)
     for name in symbol.split("."):
-        node = next(
-            (
-                child
-                for child in node.body
-                if getattr(child, "name", None) == name
-                or (isinstance(child, ast.Assign)
-                and any(getattr(target, "id", None) == name for target in child.targets))
-            ),
-            None,
-        )
-        if node is None:
+        named = {}
+        for child in node.body:
+            for target in getattr(child, "targets", [child]):
+                named[getattr(target, "name", None) or getattr(target, "id", "")] = child
+        if name not in named:
             return None
+        node = named[name]
     lines = source.splitlines()[node.lineno - 1 : node.end_lineno]
     return "\n".join(lines).strip()  # whole lines: a comment may end the last one
 

@@ -326,7 +326,7 @@ def test_a_large_but_finite_gradient_is_no_nan():
 
 
 def test_a_spoiled_parameter_is_never_kept(monkeypatch, tmp_path):
-    """The last step of an epoch may break a parameter: it is seen before it is saved."""
+    """The last step of an epoch may break a parameter: seen before it is saved."""
     real = mv.Adam.step
 
     def spoil(adam, grads):

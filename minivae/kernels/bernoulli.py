@@ -76,6 +76,10 @@ def bernoulli_backward_numba(a, b, x):
 
 
 VERSIONS = {
-    "numpy": SimpleNamespace(forward=bernoulli_numpy, backward=bernoulli_backward_numpy),
-    "numba": SimpleNamespace(forward=bernoulli_numba, backward=bernoulli_backward_numba),
+    "numpy": SimpleNamespace(
+        forward=bernoulli_numpy, backward=bernoulli_backward_numpy
+    ),
+    "numba": SimpleNamespace(
+        forward=bernoulli_numba, backward=bernoulli_backward_numba
+    ),
 }
