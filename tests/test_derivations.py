@@ -54,7 +54,7 @@ def excerpt(path, symbol):
         named = {}
         for child in node.body:
             for target in getattr(child, "targets", [child]):
-                named[getattr(target, "name", None) or getattr(target, "id", "")] = child
+                named[getattr(target, "name", getattr(target, "id", ""))] = child
         if name not in named:
             return None
         node = named[name]
