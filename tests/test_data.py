@@ -238,3 +238,13 @@ def test_binarize():
     assert abs(x[:, 1].mean() - 0.25) < 4.5 * np.sqrt(0.25 * 0.75 / 40_000)
     np.testing.assert_array_equal(x, mv.binarize(grey, np.random.default_rng(0)))
     assert (x != mv.binarize(grey, np.random.default_rng(1))).any()
+
+
+def test_a_black_pixel_is_never_one():
+    """Not even where the uniform number is exactly zero."""
+
+    class Zeros:
+        def random(self, shape, dtype):
+            return np.zeros(shape, dtype)
+
+    assert mv.binarize(np.array([0, 1], np.float32), Zeros()).tolist() == [0, 1]
