@@ -153,17 +153,21 @@ def test_binarization():
 
 def test_every_image_is_seen_once_an_epoch(monkeypatch):
     """50 images at batch 8: seven steps, the last of two images."""
-    seen = []
+    seen, values = [], []
     real = mv.train.__globals__["bound_and_grad"]
 
-    def spy(model, x, eps, bound, estimator):
+    def spy(model, x, *args):
         seen.append(x)
-        return real(model, x, eps, bound, estimator)
+        value, grads = real(model, x, *args)
+        values.append(value)
+        return value, grads
 
     monkeypatch.setitem(mv.train.__globals__, "bound_and_grad", spy)
     model, images = tiny()
     images = mv.binarize(images, np.random.default_rng(0))
-    quick(model, images, epochs=2)
+    history = quick(model, images, epochs=2).history
+    means = [np.average(v, weights=[8] * 6 + [2]) for v in (values[:7], values[7:])]
+    np.testing.assert_allclose(history["bound"], means, rtol=1e-14)
     assert [len(x) for x in seen] == [8, 8, 8, 8, 8, 8, 2] * 2
     first, second = np.concatenate(seen[:7]), np.concatenate(seen[7:])
     assert (
