@@ -5,12 +5,16 @@ a skip needs a reason we know.
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
 
 import pytest
+from hypothesis import settings
 from sybil import Sybil
 from sybil.document import PythonDocStringDocument
 from sybil.parsers.doctest import DocTestParser
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 FLAGS = ELLIPSIS | NORMALIZE_WHITESPACE
+# the first example of a test may compile a kernel; the examples are the same every time
+settings.register_profile("minivae", deadline=None, derandomize=True)
+settings.load_profile("minivae")
 KNOWN_SKIPS = ()  # reasons, word for word, for which a test may be skipped
 
 markdown = Sybil(
