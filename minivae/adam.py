@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .inputs import choose
+from .inputs import DTYPES, choose
 from .kernels import NAMES
 from .kernels import adam as adam_kernel
 
@@ -13,7 +13,7 @@ class Adam:
     Parameters
     ----------
     params : dict
-        Name -> contiguous array; changed in place by `step`.
+        Name -> C-contiguous array; changed in place by `step`.
     learning_rate : float
         May be set anew between steps.
     beta1, beta2 : float
@@ -43,6 +43,12 @@ class Adam:
         self.params, self.learning_rate = params, learning_rate
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         self.kernels = choose("kernels", kernels, NAMES)
+        for name, array in params.items():
+            if not array.flags.c_contiguous or array.dtype.name not in DTYPES:
+                raise ValueError(
+                    f"{name} must be a C-contiguous array of {' or '.join(DTYPES)};"
+                    f" got {array.dtype}, strides {array.strides}"
+                )
         self.t = 0
         self.m = {name: np.zeros_like(array) for name, array in params.items()}
         self.v = {name: np.zeros_like(array) for name, array in params.items()}

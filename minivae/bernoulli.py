@@ -48,6 +48,14 @@ def bernoulli_backward(cache, grads, name, coef, kernels):
     return linear_backward(dlogits, (h, W))
 
 
+def bernoulli_cache_rows(cache, rows):
+    """The cache of some rows only, each of them the one sample of its own image."""
+    h, W, a, b, x = cache
+    K = a.shape[1]
+    a = a.reshape(len(h), 1, -1)
+    return h[rows], W, a[rows], b, x[rows // K]
+
+
 def bernoulli_mean(h, params, name):
     """The probabilities of a one, (R, D): for pictures, never for a likelihood."""
     logits = h @ params[f"{name}.W"] + params[f"{name}.b"]

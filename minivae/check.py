@@ -5,6 +5,7 @@ backward is given) are random too: with all ones an error in a softmax could go 
 as its rows always sum to one.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from .gradient import bound_and_grad
 from .model import VAE
 
 TOLERANCE = 1e-8  # of |gradient| |direction|
+# options to check the bounds with: each differs from the bounds it contains
+BOUND_OPTIONS = {"miwae": {"m": 2}, "ciwae": {"beta": 0.3}, "vr": {"alpha": 0.4}}
 
 
 class Check(NamedTuple):
@@ -85,17 +88,20 @@ def check_array(name, f, array, grad, rng, directions=3):
     return worst
 
 
-def check_gradients(model, x, eps, bound="iwae", estimator="reparam", *, seed=0):
-    """The whole model's gradient, a parameter array at a time.
+def check_gradients(model, x, eps, bound="iwae", *, seed=0, **options):
+    """The whole model's plain gradient, one parameter array after the other.
 
     Parameters
     ----------
     model : VAE
         Of dtype float64.
-    x, eps, bound, estimator
-        As for `bound_and_grad`. Finite differences at fixed eps confirm "reparam" only.
+    x, eps, bound
+        As for `bound_and_grad`. The estimator is "reparam", the only one that is the
+        derivative of the bound at fixed eps.
     seed : int
         Of the directions.
+    **options
+        Of the bound.
 
     Returns
     -------
@@ -109,15 +115,13 @@ def check_gradients(model, x, eps, bound="iwae", estimator="reparam", *, seed=0)
     if model.dtype != np.float64:
         raise ValueError(f"a gradient check needs a float64 model; got {model.dtype}")
     rng = np.random.default_rng(seed)
-    _, grads = bound_and_grad(model, x, eps, bound, estimator)
+
+    def value():
+        return bound_and_grad(model, x, eps, bound, **options)[0]
+
+    _, grads = bound_and_grad(model, x, eps, bound, **options)
     return [
-        check_array(
-            name,
-            lambda: bound_and_grad(model, x, eps, bound, estimator)[0],
-            array,
-            grads[name],
-            rng,
-        )
+        check_array(name, value, array, grads[name], rng)
         for name, array in model.params.items()
     ]
 
@@ -269,23 +273,24 @@ def check_pieces(kernels, seed=0):
     )
 
     # bounds: c is the derivative of value, and dc that of c
-    for name, bound in BOUNDS.items():
+    for name, function in BOUNDS.items():
+        bound = partial(function, kernels=kernels, **BOUND_OPTIONS.get(name, {}))
         at, seed_rows = {"log_w": normal(B, K)}, normal(B)
-        c = bound(at["log_w"], kernels)[1]
+        c = bound(at["log_w"])[1]
         checks += named(
             f"{name}, c",
-            lambda: seed_rows @ bound(at["log_w"], kernels)[0],
+            lambda: seed_rows @ bound(at["log_w"])[0],
             at,
             {"log_w": seed_rows[:, None] * c},
         )
         at = {"log_w": normal(B, K)}
         k = rng.integers(K)
-        dc = bound(at["log_w"], kernels)[2][:, k]
+        dc = bound(at["log_w"])[2][:, k]
 
         def c_of(column):
             log_w = at["log_w"].copy()
             log_w[:, k] = column
-            return seed_rows @ bound(log_w, kernels)[1][:, k]
+            return seed_rows @ bound(log_w)[1][:, k]
 
         column = at["log_w"][:, k].copy()
         checks.append(
@@ -296,7 +301,7 @@ def check_pieces(kernels, seed=0):
     return checks
 
 
-def small_model(kernels, latent_dims, hidden_dims, seed=0):
+def small_model(kernels, latent_dims, hidden_dims, seed=0, k=3):
     """A float64 model with all parameters random, biases too, and a batch: for checks
     that take milliseconds.
 
@@ -304,7 +309,7 @@ def small_model(kernels, latent_dims, hidden_dims, seed=0):
     -------
     model : VAE
     x : ndarray of shape (4, 12)
-    eps : list of ndarray of shape (4, 3, L)
+    eps : list of ndarray of shape (4, k, L)
     """
     rng = np.random.default_rng(seed)
     model = VAE(
@@ -313,4 +318,4 @@ def small_model(kernels, latent_dims, hidden_dims, seed=0):
     for array in model.params.values():
         array += 0.3 * rng.standard_normal(array.shape)
     x = (rng.random((4, 12)) < 0.5) * 1.0
-    return model, x, model.draw_eps(4, 3, rng)
+    return model, x, model.draw_eps(4, k, rng)

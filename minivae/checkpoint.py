@@ -8,37 +8,46 @@ state in it, because a step's noise depends only on (seed, epoch, step).
 
 import json
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 
 def write_atomically(path, write):
-    """Call ``write(file)`` on a temporary file beside ``path``, flush it to the disk,
-    and rename it to ``path``.
+    """Call ``write(file)`` on a temporary file beside ``path``, then rename it to that.
+
+    A link is followed, and only a regular file is ever replaced.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path}: there is something else than a file of this name")
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"{path}: not written: {error.strerror}") from error
 
 
 def write_json(path, value):
     """``value`` as indented JSON."""
-    write_atomically(
-        path, lambda file: file.write((json.dumps(value, indent=2) + "\n").encode())
-    )
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def read_json(path):
     """What `write_json` wrote, or a ValueError that names the file."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: not a run's settings")
+    return value
 
 
 def write_csv(path, history):
@@ -49,13 +58,14 @@ def write_csv(path, history):
     write_atomically(path, lambda file: file.write(("\n".join(lines) + "\n").encode()))
 
 
-def save_checkpoint(path, params, adam, epoch, history):
+def save_checkpoint(path, params, adam, state, epoch, history):
     """Write a checkpoint; ``history`` is a dict of equally long columns of numbers."""
     arrays = {"epoch": np.int64(epoch), "adam_t": np.int64(adam.t)}
     for kind, group in (
         ("params", params),
         ("adam_m", adam.m),
         ("adam_v", adam.v),
+        ("state", state),
         ("history", history),
     ):
         arrays |= {
@@ -64,8 +74,8 @@ def save_checkpoint(path, params, adam, epoch, history):
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
-def load_checkpoint(path, params, adam=None):
-    """Fill ``params`` (and ``adam``'s moments) in place from a checkpoint.
+def load_checkpoint(path, params, adam=None, state=None):
+    """Fill ``params`` (and ``adam`` and ``state``) in place from a checkpoint.
 
     Returns
     -------
@@ -83,35 +93,38 @@ def load_checkpoint(path, params, adam=None):
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
-    except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise ValueError(f"{path}: not a readable checkpoint ({error})") from error
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # NumPy raises nearly anything on a damaged file
+        raise ValueError(f"{path}: damaged, or not a checkpoint") from error
     groups = {"params": params}
     if adam is not None:
-        groups |= {"adam_m": adam.m, "adam_v": adam.v}
-    pairs = [
-        (f"{kind}/{name}", target)
+        groups |= {"adam_m": adam.m, "adam_v": adam.v, "state": state}
+    fills = {
+        f"{kind}/{name}": target
         for kind, group in groups.items()
         for name, target in group.items()
-    ]
-    for key, target in pairs:
-        got = arrays[key].shape if key in arrays else "no such array"
-        if got != target.shape:
-            raise ValueError(
-                f"{path}: {key} must be of shape {target.shape}; got {got}"
-            )
-    missing = {"epoch", "adam_t"} - arrays.keys()
-    if missing:
-        raise ValueError(f"{path}: no array called {', '.join(sorted(missing))}")
-    for key, target in pairs:
-        target[...] = arrays[key]
-    if adam is not None:
-        adam.t = int(arrays["adam_t"])
-    prefix = "history/"
+    }
+    zero = np.zeros((), np.int64)
+    for key, like in {"epoch": zero, "adam_t": zero, **fills}.items():
+        want, got = f"{like.dtype} {like.shape}", "no such array"
+        if key in arrays:
+            got = f"{arrays[key].dtype} {arrays[key].shape}"
+        if got != want:
+            raise ValueError(f"{path}: {key} must be {want}; got {got}")
+        if not np.isfinite(arrays[key]).all():
+            raise ValueError(f"{path}: {key} holds NaN or infinity")
+    epoch, prefix = int(arrays["epoch"]), "history/"
     history = {
-        key.removeprefix(prefix): array.tolist()
+        key.removeprefix(prefix): array
         for key, array in arrays.items()
         if key.startswith(prefix)
     }
-    return int(arrays["epoch"]), history
+    whole = {"epoch", "learning_rate", "bound"} <= history.keys()
+    if not whole or any(column.shape != (epoch,) for column in history.values()):
+        raise ValueError(f"{path}: its history is not that of {epoch} epochs")
+    for key, target in fills.items():
+        target[...] = arrays[key]
+    if adam is not None:
+        adam.t = int(arrays["adam_t"])
+    return epoch, {name: column.tolist() for name, column in history.items()}

@@ -5,6 +5,10 @@ by Ctrl-C.
 """
 
 import argparse
+import errno
+import inspect
+import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -14,35 +18,53 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from . import plots
-from .check import TOLERANCE, check_gradients, check_pieces, small_model
+from .bounds import BOUNDS
+from .check import (
+    BOUND_OPTIONS,
+    TOLERANCE,
+    check_gradients,
+    check_pieces,
+    small_model,
+)
 from .checkpoint import write_json
 from .data import binarize, load
-from .estimators import ESTIMATORS
+from .estimators import CLAIMS, ESTIMATORS, IWAE_ONLY
 from .evaluate import evaluate
-from .gradient import BOUND_NAMES
+from .gradient import BACKWARDS, BOUND_NAMES
 from .kernels import NAMES
-from .model import DTYPES, VAE
-from .train import PRESETS, NonFiniteError, load_run, train
+from .model import DTYPES, LIKELIHOODS, VAE
+from .train import BINARIZATIONS, PRESETS, NonFiniteError, load_run, train
 
 GO_ON = "To go on from there, run the same command again."
+# the paper's architectures, by the number of stochastic layers
+ARCHITECTURES = {
+    1: {"latent_dims": (50,), "hidden_dims": ((200, 200),)},
+    2: {"latent_dims": (100, 50), "hidden_dims": ((200, 200), (100, 100))},
+}
 
 
 def main(argv=None):
     """Run one command; return its exit code."""
-    args = parser().parse_args(argv)
     try:
+        args = parser().parse_args(argv)
         limit_threads(args.threads)
-        return args.command(args)
+        code = args.command(args)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt as stop:
         reason = f"{stop}. {GO_ON}" if str(stop) else "stopped"
         print(f"\nminivae: {reason}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (NonFiniteError, MemoryError) as error:
         print(f"minivae: the run failed: {error}", file=sys.stderr)
         return 1
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         print(f"minivae: error: {error}", file=sys.stderr)
-        return 2
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+        return 1 if full else 2
 
 
 def train_command(args):
@@ -57,11 +79,17 @@ def train_command(args):
                 " leave --epochs and --learning-rate out"
             )
         settings = PRESETS[args.preset] | settings
+    shape = ARCHITECTURES[args.layers].copy()
+    own = {"latent_dims": args.latent_dims, "hidden_dims": args.hidden_dims}
+    shape |= {key: value for key, value in own.items() if value is not None}
+    options = {"m": args.m, "beta": args.beta, "alpha": args.alpha}
+    options = {key: value for key, value in options.items() if value is not None}
     data = load(args.data, args.data_path)
     model = VAE(
         x_dim=data.train_images.shape[1],
-        latent_dims=args.latent_dims,
-        hidden_dims=args.hidden_dims,
+        **shape,
+        likelihood=args.likelihood,
+        x_sigma=args.x_sigma,
         dtype=args.dtype,
         rng=np.random.default_rng(args.seed),
         x_mean=data.train_images.mean(axis=0),
@@ -75,9 +103,13 @@ def train_command(args):
         args.k,
         args.estimator,
         **settings,
+        **options,
         binarization=args.binarization,
+        backward=args.backward,
+        tau=args.tau,
         seed=args.seed,
         folder=args.out,
+        data=args.data,
         test_images=data.test_images,
     ).history
     figures = args.out / "figures"
@@ -89,8 +121,10 @@ def train_command(args):
     print(
         f"epoch {history['epoch'][-1]}: bound {history['bound'][-1]:.2f} nats in"
         f" training, {history['test_bound'][-1]:.2f} on test images\n"
-        f"run: {args.out}   pictures: {figures}   next: minivae evaluate {args.out}"
+        f"run: {args.out}   pictures: {figures}"
     )
+    path = ["--data-path", str(args.data_path)] if args.data_path else []
+    print("next:", shlex.join(["minivae", "evaluate", str(args.out), *path]))
     return 0
 
 
@@ -110,33 +144,55 @@ def draw_evaluations(evaluations, figures):
 
 def evaluate_command(args):
     """Evaluate a run's model on test images: a table, a JSON file and pictures."""
-    run, data = load_run(args.run), load(args.data, args.data_path)
+    run = load_run(args.run)
+    data = load(run.config.get("data") or "mnist", args.data_path)
     images = data.test_images[: args.images]
     seeds = {"binarize_seed": args.binarize_seed, "seed": args.seed}
     result = evaluate(run.model, images, args.k, **seeds)
-    path = args.run / f"evaluation_{result.images}_images_k_{result.k}.json"
-    write_json(path, result.summary() | seeds)
-    figures = args.run / "figures"
-    draw_evaluations({f"{run.config['bound']}, k = {run.config['k']}": result}, figures)
     units = " + ".join(map(str, result.active_units))
     of_units = " + ".join(map(str, run.model.latent_dims))
     ess = result.effective_sample_size.mean()
     print(f"{result.images} test images, k = {result.k}")
-    error = f"+- {result.nll_se:.3f} over images"
-    print(f"NLL                    {result.nll:9.3f} nats, {error}")
+    error = f", +- {result.nll_se:.3f} over images" if result.images > 1 else ""
+    print(f"NLL                    {result.nll:9.3f} nats{error}")
     for k, value in result.bounds.items():
         print(f"bound, k = {k:<6}      {value:9.3f} nats")
     print(f"ELBO: reconstruction   {result.reconstruction:9.3f} nats")
     print(f"      less KL          {result.kl:9.3f} nats")
     print(f"active units           {units:>9} of {of_units}")
     print(f"effective sample size  {ess:9.2f} of {result.k}, mean over images")
+    name = f"evaluation_{result.images}_images_k_{result.k}"
+    name += "".join(f"_{key}_{seed}" for key, seed in seeds.items() if seed)
+    path, figures = args.run / f"{name}.json", args.run / "figures"
+    write_json(path, result.summary() | seeds)
+    draw_evaluations({f"{run.config['bound']}, k = {run.config['k']}": result}, figures)
     print(f"saved: {path}   pictures: {figures}")
     return 0
 
 
 def sample_command(args):
-    """Draw samples from a run's model into a PNG: the means of p(x|z)."""
+    """Draw from a run's model into a PNG: the means of p(x|z) at ancestral samples.
+
+    With --between, what the model sees on the way from one test image to another.
+    """
     run = load_run(args.run)
+    if args.out and args.out.suffix != ".png":
+        raise ValueError(f"--out must end in .png; got {str(args.out)!r}")
+    if args.between:
+        data = load(run.config.get("data") or "mnist", args.data_path)
+        for i in args.between:
+            if not 0 <= i < len(data.test_images):
+                raise ValueError(
+                    f"--between takes test images 0 to {len(data.test_images) - 1};"
+                    f" got {i}"
+                )
+        x = data.test_images[args.between]
+        if run.model.likelihood == "bernoulli":
+            x = binarize(x, np.random.default_rng(args.seed))
+        out = args.out or args.run / "figures" / "interpolation.png"
+        plots.interpolation(run.model, x, out)
+        print(f"from test image {args.between[0]} to {args.between[1]}: {out}")
+        return 0
     out = args.out or args.run / "figures" / "samples.png"
     plots.samples(run.model, out, np.random.default_rng(args.seed), args.n)
     print(f"{args.n} samples: {out}")
@@ -155,14 +211,15 @@ def gradcheck_command(args):
         rng = np.random.default_rng(0)
         real = VAE(784, dtype=np.float64, rng=rng, kernels=kernels)
         models = {
-            "784-200-200-50": (real, x, real.draw_eps(len(x), 3, rng)),
-            "two layers": small_model(kernels, (4, 3), ((6, 5), (4, 5))),
+            "784-200-200-50": (real, x, real.draw_eps(len(x), 4, rng)),
+            "two layers": small_model(kernels, (4, 3), ((6, 5), (4, 5)), k=4),
         }
         for name, (model, *inputs) in models.items():
             for bound in BOUND_NAMES:
                 if bound == "elbo_kl" and len(model.latent_dims) > 1:
                     continue
-                for check in check_gradients(model, *inputs, bound):
+                options = BOUND_OPTIONS.get(bound, {})
+                for check in check_gradients(model, *inputs, bound, **options):
                     check = check._replace(name=f"{name}: {check.name}")
                     checks.append((f"{bound}, {kernels}", check))
     worst = {}
@@ -249,24 +306,19 @@ def parser():
         sub = commands.add_parser(
             name,
             help=summary,
-            description=command.__doc__,
+            description=inspect.cleandoc(command.__doc__),
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.set_defaults(command=command)
 
         def option(*names, help, **settings):
-            if settings.get("default") is not None:
+            if isinstance(settings.get("default"), (str, int, float, Path)):
                 help += " (default: %(default)s)"
             sub.add_argument(*names, help=help, **settings)
 
         option("--threads", type=positive, help="of products and kernels, if not all")
         return option
-
-    def add_data(option):
-        names = ("mnist", "omniglot")
-        option("--data", choices=names, default="mnist", help="image set")
-        option("--data-path", type=Path, help="OMNIGLOT's chardata.mat; else fetched")
 
     option = add(
         "train",
@@ -276,10 +328,17 @@ def parser():
         "  (the same command again goes on where Ctrl-C or a kill stopped it)",
     )
     option("--out", type=Path, required=True, help="the run's folder")
-    add_data(option)
+    option("--data", choices=["mnist", "omniglot"], default="mnist", help="image set")
+    option("--data-path", type=Path, help="OMNIGLOT's chardata.mat; else fetched")
     option("--bound", choices=BOUND_NAMES, default="iwae", help="the objective")
     option("--k", type=positive, default=50, help="samples per image")
+    option("--m", type=positive, help="of bound miwae, estimator piwae: groups")
+    option("--beta", type=float, help="of bound ciwae: the ELBO's share")
+    option("--alpha", type=float, help="of bound vr: the order")
     option("--estimator", choices=[*ESTIMATORS], default="reparam", help="of gradients")
+    option("--help-estimators", action=HelpEstimators, help="which are for what")
+    option("--backward", choices=BACKWARDS, default="all", help="which samples go back")
+    option("--tau", type=float, default=0.1, help="of backward sparse: the threshold")
     option(
         "--preset",
         choices=[*PRESETS],
@@ -289,15 +348,17 @@ def parser():
     option("--learning-rate", type=float, help="Adam's, without preset: 1e-3")
     option("--epsilon", type=float, help="Adam's, without preset: 1e-8")
     option("--batch", type=positive, help="images per step, without preset: 100")
-    option("--latent-dims", type=sizes, default="50", help="a comma between layers")
+    layers = [*ARCHITECTURES]
+    option("--layers", type=int, choices=layers, default=1, help="stochastic layers")
+    option("--latent-dims", type=sizes, help="else, say 100,50: a comma between layers")
     option(
         "--hidden-dims",
-        type=lambda text: tuple(map(sizes, text.split("/"))),
-        default="200,200",
-        help="of q, a slash between stochastic layers; p mirrors them",
+        type=layers_of_sizes,
+        help="of q, say 200,200/100,100: a slash between layers; p mirrors them",
     )
-    names = ("dynamic", "fixed")
-    option("--binarization", choices=names, default="dynamic", help="each use, or once")
+    option("--likelihood", choices=LIKELIHOODS, default="bernoulli", help="of pixels")
+    option("--x-sigma", type=float, help="of likelihood gaussian: fixed, not learned")
+    option("--binarization", choices=BINARIZATIONS, help="each use, once, or not")
     option("--seed", type=int, default=0, help="of everything random")
     option("--dtype", choices=DTYPES, default="float32", help="of all arrays")
     option("--kernels", choices=NAMES, default="numba", help="version of the kernels")
@@ -310,7 +371,7 @@ def parser():
         "minivae evaluate runs/iwae50 --images 1000",
     )
     option("run", type=Path, help="a run's folder")
-    add_data(option)
+    option("--data-path", type=Path, help="OMNIGLOT's chardata.mat; else fetched")
     option("--k", type=positive, default=5000, help="weights per image")
     option("--images", type=positive, help="only so many test images")
     option("--binarize-seed", type=int, default=0, help="of the test images' pixels")
@@ -325,7 +386,11 @@ def parser():
     option("run", type=Path, help="a run's folder")
     option("--n", type=positive, default=100, help="how many")
     option("--seed", type=int, default=0, help="of the draws")
-    option("--out", type=Path, help="the PNG, if not figures/samples.png in the run")
+    option("--out", type=Path, help="the PNG, if not in the run's figures")
+    option("--data-path", type=Path, help="OMNIGLOT's chardata.mat; else fetched")
+    option(
+        "--between", type=int, nargs=2, metavar="I", help="two test images, by number"
+    )
 
     option = add(
         "gradcheck",
@@ -333,7 +398,7 @@ def parser():
         "check every gradient",
         "minivae gradcheck --kernels numpy",
     )
-    option("--kernels", nargs="+", choices=NAMES, default=NAMES, help="which versions")
+    option("--kernels", nargs="+", choices=NAMES, default=NAMES, help="else all")
 
     option = add(
         "demo",
@@ -345,17 +410,39 @@ def parser():
     return top
 
 
+class HelpEstimators(argparse.Action):
+    """Print what each estimator claims, and which bounds it is for."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, nargs=0, **settings)
+
+    def __call__(self, parser, *args):
+        print(f"{'estimator':<10} {'bounds':<8} what it estimates")
+        for name, claim in CLAIMS.items():
+            bounds = "iwae" if name in IWAE_ONLY else "all"
+            print(f"{name:<10} {bounds:<8} {claim}")
+            if name in IWAE_ONLY:
+                print(f"{'':<19} (others: {IWAE_ONLY[name]})")
+        print(f"all: {', '.join(BOUNDS)}. elbo_kl is no function of the")
+        print("log-weights: it has reparam only. vimco and jackknife need --k >= 2.")
+        parser.exit()
+
+
 def positive(text):
     """An argument that is a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1; got {value}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on; got {text!r}")
+    return int(text)
 
 
 def sizes(text):
     """An argument such as 200,200."""
     return tuple(positive(part) for part in text.split(","))
+
+
+def layers_of_sizes(text):
+    """An argument such as 200,200/100,100."""
+    return tuple(sizes(part) for part in text.split("/"))
 
 
 def limit_threads(threads):
@@ -368,7 +455,3 @@ def limit_threads(threads):
             )
         numba.set_num_threads(threads)
         threadpool_limits(threads)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from .bounds import iwae
+from .bounds import check_log_w, iwae
 from .data import binarize
 from .gaussian import kl_to_standard_normal
-from .inputs import check_grey, check_size
-from .model import log_weights_forward, q1_forward
+from .inputs import check_grey, check_seed, check_size
+from .model import check_x, log_weights_forward, q1_forward
+from .train import interruptible
 
 BOUND_SIZES = (1, 5, 50, 500, 5000)
 IMAGES = 25  # evaluated together: with 10 samples each, a block of 250 rows
@@ -25,7 +26,7 @@ class Evaluation:
     ----------
     nll, nll_se : float
         -log p(x) estimated by ``k`` weights per image, and its standard error over
-        images.
+        images (None for a single one).
     bounds : dict
         k -> the k-sample bound, from the same weights: ``k`` weights make many groups
         of fewer.
@@ -83,7 +84,8 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
     ----------
     model : VAE
     images : ndarray of shape (n, D)
-        Grey values in [0, 1]; binarized once, with ``binarize_seed``.
+        Grey values in [0, 1]; binarized once, with ``binarize_seed``, for likelihood
+        "bernoulli". For others, as they are.
     k : int
         Weights per image (Burda et al. 2016 use 5,000).
     seed : int
@@ -100,9 +102,12 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
     ValueError
         For images of the wrong shape or range, and k < 1.
     """
-    k = check_size("k", k)
-    images = check_grey("images", images, model.x_dim, model.dtype)
-    x = binarize(images, np.random.default_rng(binarize_seed))
+    k, seed = check_size("k", k), check_seed("seed", seed)
+    binarize_seed = check_seed("binarize_seed", binarize_seed)
+    if model.likelihood == "bernoulli":
+        images = check_grey("images", images, model.x_dim, model.dtype)
+        images = binarize(images, np.random.default_rng(binarize_seed))
+    x = check_x(model, images)
     rng = np.random.default_rng(seed)
     n, sizes = len(x), sorted({size for size in BOUND_SIZES if size < k} | {k})
     bounds = {size: np.empty(n) for size in sizes}
@@ -110,26 +115,29 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
     means = [np.empty((n, L)) for L in model.latent_dims]  # E_q[z_l|x]
 
     bar = tqdm(total=n, desc=f"evaluate, k = {k}", unit="img", disable=not progress)
-    for start in range(0, n, IMAGES):
-        rows = slice(start, start + IMAGES)
-        log_w, log_px[rows], kl[rows], here = draw_weights(model, x[rows], k, rng)
-        for mean, mean_here in zip(means, here):
-            mean[rows] = mean_here
-        for size in sizes:  # eq. 12.2; the last group is left out where incomplete
-            groups = log_w[:, : k // size * size].reshape(-1, size)
-            value, _, _ = iwae(groups, kernels=model.kernels)
-            bounds[size][rows] = value.reshape(len(log_w), -1).mean(axis=1)
-        _, w_norm, _ = iwae(log_w, kernels=model.kernels)
-        ess[rows] = 1 / (w_norm**2).sum(axis=1)  # eq. 12.4
-        weights += np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0) / n
-        bar.update(len(log_w))
-    bar.close()
+    with bar, interruptible() as interrupted:
+        for start in range(0, n, IMAGES):
+            rows = slice(start, start + IMAGES)
+            drawn = draw_weights(model, x[rows], k, rng)
+            log_w, log_px[rows], kl[rows], here = drawn
+            for mean, mean_here in zip(means, here):
+                mean[rows] = mean_here
+            for size in sizes:  # eq. 12.2; an incomplete last group is left out
+                groups = log_w[:, : k // size * size].reshape(-1, size)
+                value, _, _ = iwae(groups, kernels=model.kernels)
+                bounds[size][rows] = value.reshape(len(log_w), -1).mean(axis=1)
+            _, w_norm, _ = iwae(log_w, kernels=model.kernels)
+            ess[rows] = 1 / (w_norm**2).sum(axis=1)  # eq. 12.4
+            weights += np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0) / n
+            bar.update(len(log_w))
+            if interrupted():
+                raise KeyboardInterrupt(f"stopped after {bar.n} of {n} images")
 
     variances = [mean.var(axis=0) for mean in means]  # eq. 12.3
     log_p = bounds[k]
     return Evaluation(
         nll=-float(log_p.mean()),  # eq. 12.1
-        nll_se=float(log_p.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan"),
+        nll_se=float(log_p.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
         bounds={size: float(value.mean()) for size, value in bounds.items()},
         active_units=[int((variance > ACTIVE).sum()) for variance in variances],
         unit_variances=variances,
@@ -169,3 +177,57 @@ def draw_weights(model, x, k, rng):
     one_layer = len(means) == 1
     kl = kl_to_standard_normal(*q1) if one_layer else log_px - log_w.mean(axis=1)
     return log_w, log_px, kl, means
+
+
+def stopping_probability(k):
+    """P(T >= k) of SUMO's stopping time: 1/k, from k = 80 on a tenth less each step.
+
+    The choice of Luo et al. 2020: the heavy tail keeps the variance down, and its end
+    the cost.
+    """
+    k = np.asarray(k, float)
+    return np.where(k < 80, 1 / k, 0.9 ** (k - 80) / 80)
+
+
+def draw_stopping_time(n, rng):
+    """``n`` draws of SUMO's stopping time, whole numbers of at least 1."""
+    u, T = rng.random(n), np.ones(n, int)
+    while (going := u < stopping_probability(T + 1)).any():
+        T[going] += 1
+    return T
+
+
+def sumo(log_w, stop):
+    """log p(x) without bias, from a random number of weights.
+
+    Luo et al. 2020 (eq. 19.6).
+
+    Parameters
+    ----------
+    log_w : ndarray of shape (n, K)
+        Independent log-weights of each image, in nats.
+    stop : ndarray of shape (n,)
+        Its stopping time, as from `draw_stopping_time`; it uses ``stop + 1`` weights.
+
+    Returns
+    -------
+    estimate : ndarray of shape (n,)
+        In nats. Its mean over log_w and stop is log p(x); its variance is large.
+
+    Raises
+    ------
+    ValueError
+        If a stopping time is below 1, or needs more weights than there are.
+    """
+    log_w, stop = check_log_w(log_w), np.asarray(stop)
+    n, K = log_w.shape
+    if stop.shape != (n,) or stop.min() < 1 or stop.max() > K - 1:
+        raise ValueError(
+            f"stop must be ({n},) whole numbers from 1 to K - 1 = {K - 1};"
+            f" got shape {stop.shape}, {stop.min()} to {stop.max()}"
+        )
+    k = np.arange(1, K + 1)
+    bound = np.logaddexp.accumulate(log_w, axis=1) - np.log(k)  # of 1, 2, ... weights
+    steps = np.diff(bound, axis=1) / stopping_probability(k[:-1])
+    steps[k[:-1] > stop[:, None]] = 0
+    return bound[:, 0] + steps.sum(axis=1)  # eq. 19.6

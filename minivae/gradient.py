@@ -8,20 +8,22 @@ own K log-weights, so a chunk goes all the way forward and back while its logits
 the cache; the (B, K, D) array of all logits never exists.
 """
 
+import inspect
 from functools import partial
 
 import numpy as np
 
 from .bounds import BOUNDS
-from .estimators import ESTIMATORS
+from .estimators import ESTIMATORS, IWAE_ONLY, thin
 from .gaussian import (
     kl_to_standard_normal,
     kl_to_standard_normal_backward,
     reparameterize,
     reparameterize_backward,
 )
-from .inputs import check_binary, check_eps, choose
+from .inputs import check_eps, choose
 from .model import (
+    check_x,
     chunks,
     decoder_backward,
     decoder_forward,
@@ -33,9 +35,21 @@ from .model import (
 )
 
 BOUND_NAMES = (*BOUNDS, "elbo_kl")
+BACKWARDS = ("all", "single", "sparse")
 
 
-def bound_and_grad(model, x, eps, bound="iwae", estimator="reparam"):
+def bound_and_grad(
+    model,
+    x,
+    eps,
+    bound="iwae",
+    estimator="reparam",
+    *,
+    backward="all",
+    tau=0.1,
+    rng=None,
+    **options,
+):
     """A bound on log p(x), averaged over the batch, and its gradient.
 
     Parameters
@@ -51,6 +65,14 @@ def bound_and_grad(model, x, eps, bound="iwae", estimator="reparam"):
         form (one stochastic layer).
     estimator : str
         A name in `minivae.ESTIMATORS`.
+    backward : str
+        "all" samples, or fewer of them with the same mean: "sparse" keeps the samples
+        that count, with ``tau`` for a threshold; "single" keeps one per image.
+    tau : float
+    rng : numpy.random.Generator
+        Chooses the samples; needed unless ``backward`` is "all".
+    **options
+        Of the bound and of the estimator: ``m``, ``beta``, ``alpha``, ``baseline``.
 
     Returns
     -------
@@ -66,12 +88,12 @@ def bound_and_grad(model, x, eps, bound="iwae", estimator="reparam"):
         For an unknown name, wrong shapes, values that are not finite, and an x that is
         not binary.
     """
-    check_objective(model, bound, estimator)
-    x = check_binary("x", x, model.x_dim, model.dtype)
+    bound_of, rows_of = check_objective(model, bound, estimator, **options)
+    check_backward(backward, tau, rng)
+    x = check_x(model, x)
     eps = check_eps(eps, len(x), model.latent_dims, model.dtype)
     if bound == "elbo_kl":
         return elbo_kl_and_grad(model, x, eps)
-    bound_of = partial(BOUNDS[bound], kernels=model.kernels)
     B, K, _ = eps[0].shape
     value = np.empty(B)
     grads = {name: np.zeros_like(array) for name, array in model.params.items()}
@@ -82,7 +104,9 @@ def bound_and_grad(model, x, eps, bound="iwae", estimator="reparam"):
         here = x[images], part(q1, images), part(eps, images)
         log_w, cache = log_weights_forward(model, *here)
         # the turn: log-weights -> a bound -> how much each sample counts
-        value[images], theta, path, score = ESTIMATORS[estimator](bound_of, log_w)
+        value[images], theta, path, score = rows_of(bound_of, log_w)
+        if backward != "all":
+            theta, path = thin(theta, path, backward, tau, rng)
         # the way back; the batch mean is one more factor
         rows = theta / B, path / B, score / B
         dheads = log_weights_backward(model, *rows, cache, grads)
@@ -122,8 +146,20 @@ def elbo_kl_and_grad(model, x, eps):
     return float(value.mean()), grads
 
 
-def check_objective(model, bound, estimator):
-    """Refuse names that are unknown, or that do not go together with this model."""
+def check_objective(model, bound, estimator, **options):
+    """The bound and the estimator with their options filled in.
+
+    Returns
+    -------
+    bound_of, rows_of : callable
+        log_w -> value, c, dc; and bound_of, log_w -> value, theta, path, score.
+
+    Raises
+    ------
+    ValueError
+        For names that are unknown or do not go together, and for options that are
+        missing or nobody's.
+    """
     choose("bound", bound, BOUND_NAMES)
     choose("estimator", estimator, ESTIMATORS)
     layers = len(model.latent_dims)
@@ -132,3 +168,50 @@ def check_objective(model, bound, estimator):
             "bound 'elbo_kl' has a closed form for one stochastic layer, and estimator"
             f" 'reparam' only; got {layers} layers and estimator {estimator!r}"
         )
+    if estimator in IWAE_ONLY and bound != "iwae":
+        raise ValueError(
+            f"estimator {estimator!r} is for bound 'iwae' only, not {bound!r}:"
+            f" {IWAE_ONLY[estimator]}"
+        )
+    bound_of, rows_of = BOUNDS.get(bound), ESTIMATORS[estimator]
+    taken = {}
+    for what, name, function in (
+        ("bound", bound, bound_of),
+        ("estimator", estimator, rows_of),
+    ):
+        taken[what] = {}
+        for option, needed in option_names(function).items():
+            if option in options:
+                taken[what][option] = options[option]
+            elif needed:
+                raise ValueError(f"{what} {name!r} needs the option {option}")
+    nobodys = options.keys() - taken["bound"].keys() - taken["estimator"].keys()
+    if nobodys:
+        raise ValueError(
+            f"bound {bound!r} and estimator {estimator!r} take no option"
+            f" {', '.join(sorted(nobodys))}"
+        )
+    if bound_of is not None:
+        bound_of = partial(bound_of, kernels=model.kernels, **taken["bound"])
+    return bound_of, partial(rows_of, **taken["estimator"])
+
+
+def option_names(function):
+    """The options of a bound or an estimator: name -> whether it is needed."""
+    if function is None:
+        return {}
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        p.name: p.default is p.empty
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.name != "kernels"
+    }
+
+
+def check_backward(backward, tau, rng):
+    """Refuse a way back that is unknown, or that cannot choose its samples."""
+    choose("backward", backward, BACKWARDS)
+    if backward != "all" and rng is None:
+        raise ValueError(f"backward {backward!r} chooses samples: it needs rng")
+    if not 0 < tau < np.inf:
+        raise ValueError(f"tau must be positive; got {tau!r}")

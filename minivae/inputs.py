@@ -4,10 +4,12 @@ wants it, or raises an error that says what was wrong and what would be right.
 
 import numpy as np
 
+DTYPES = ("float32", "float64")
+
 
 def choose(what, name, names):
     """``name``, if it is one of ``names``; else a ValueError that lists them."""
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise ValueError(f"{what} must be one of {', '.join(names)}; got {name!r}")
     return name
 
@@ -18,6 +20,15 @@ def check_size(name, value):
         raise TypeError(f"{name} must be a whole number; got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1; got {value}")
+    return int(value)
+
+
+def check_seed(name, value):
+    """``value`` as an int of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number; got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be at least 0; got {value}")
     return int(value)
 
 
@@ -42,10 +53,15 @@ def check_array(name, array, shape, dtype):
 def check_grey(name, images, x_dim, dtype):
     """``images`` as (n, x_dim) grey values in [0, 1]."""
     images = check_array(name, images, (None, x_dim), dtype)
-    low, high = images.min(), images.max()
-    if low < 0 or high > 1:
-        raise ValueError(f"{name} must lie in [0, 1]; got {low:g} to {high:g}")
+    check_range(name, images)
     return images
+
+
+def check_range(name, images):
+    """Refuse values outside [0, 1]."""
+    low, high = np.min(images), np.max(images)
+    if not (low >= 0 and high <= 1):  # nor is a NaN inside
+        raise ValueError(f"{name} must lie in [0, 1]; got {low:g} to {high:g}")
 
 
 def check_binary(name, x, x_dim, dtype):
@@ -53,8 +69,8 @@ def check_binary(name, x, x_dim, dtype):
     x = check_array(name, x, (None, x_dim), dtype)
     if not ((x == 0) | (x == 1)).all():
         raise ValueError(
-            f"{name} must hold only 0 and 1 for a Bernoulli likelihood:"
-            " binarize grey pixels first"
+            f"{name} must hold only 0 and 1 for a Bernoulli likelihood: binarize grey"
+            " pixels first, or ask for likelihood 'bernoulli-grey' by name"
         )
     return x
 

@@ -88,6 +88,11 @@ def mlp_backward(dh, cache, grads, name, kernels, coef=None, down_to_x=True):
     return dh
 
 
+def mlp_cache_rows(cache, rows):
+    """The cache of some rows only."""
+    return [((x[rows], W), (h[rows],)) for (x, W), (h,) in cache]
+
+
 def add_linear_grads(grads, name, dy, cache, coef=None):
     """Add a linear layer's dW and db to ``grads``, in place."""
     dW, db = linear_backward_params(dy, cache, coef)

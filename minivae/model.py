@@ -4,7 +4,7 @@ Stochastic layers are numbered from the data: z_1 is nearest x, and z_0 is x its
 
     network    computes               hidden layers        heads
     q1 q2 ...  q_l(z_l | z_{l-1})     hidden_dims[l - 1]   mu, log_sigma
-    p1         p_1(x | z_1)           the same reversed    logits
+    p1         p_1(x | z_1)           the same reversed    logits, or mu and log_sigma
     p2 ...     p_l(z_{l-1} | z_l)     the same reversed    mu, log_sigma
 
 The rows of a chunk are alike, row r being sample r % K of image r // K. For q_1 a
@@ -17,7 +17,12 @@ from math import ceil
 
 import numpy as np
 
-from .bernoulli import bernoulli_backward, bernoulli_forward, bernoulli_mean
+from .bernoulli import (
+    bernoulli_backward,
+    bernoulli_cache_rows,
+    bernoulli_forward,
+    bernoulli_mean,
+)
 from .gaussian import (
     log_density,
     log_density_backward,
@@ -26,14 +31,30 @@ from .gaussian import (
     reparameterize,
     reparameterize_backward,
 )
-from .inputs import check_array, check_binary, check_eps, check_size, choose
+from .inputs import (
+    DTYPES,
+    check_array,
+    check_binary,
+    check_eps,
+    check_grey,
+    check_range,
+    check_size,
+    choose,
+)
 from .kernels import NAMES
 from .layers import linear_backward, linear_forward
-from .mlp import add_linear_grads, linear_init, mlp_backward, mlp_forward, mlp_init
+from .mlp import (
+    add_linear_grads,
+    linear_init,
+    mlp_backward,
+    mlp_cache_rows,
+    mlp_forward,
+    mlp_init,
+)
 
 # 256 rows of 784 float32 logits are 0.8 MB: still in the cache on the way back
 CHUNK_ROWS = 256
-DTYPES = ("float32", "float64")
+LIKELIHOODS = ("bernoulli", "bernoulli-grey", "gaussian")
 
 
 class VAE:
@@ -48,14 +69,18 @@ class VAE:
     hidden_dims : tuple of tuple of int
         Hidden units of q_1, q_2, ...; p mirrors them.
     likelihood : str
-        "bernoulli": x holds zeros and ones.
+        "bernoulli": x holds zeros and ones. "bernoulli-grey": the same formula on grey
+        values in [0, 1], which is no density of them; it has to be asked for by name.
+        "gaussian": x is real, with a mean and a sigma from the decoder.
+    x_sigma : float, optional
+        A fixed sigma for a Gaussian likelihood.
     dtype : dtype
         float32, or float64 for gradient checks.
     rng : numpy.random.Generator
         Draws the Glorot-uniform weights. Biases start at zero.
     x_mean : ndarray of shape (D,), optional
-        The mean training image. The output bias starts at its logit, clipped to
-        [0.001, 0.999].
+        The mean training image. The output bias starts at it; for a Bernoulli, at its
+        logit, clipped to [0.001, 0.999].
     device : str
         "cpu".
     kernels : str
@@ -82,6 +107,7 @@ class VAE:
         *,
         rng,
         x_mean=None,
+        x_sigma=None,
         device="cpu",
         kernels="numba",
     ):
@@ -95,7 +121,14 @@ class VAE:
                 "latent_dims needs one size, and hidden_dims one tuple, for each"
                 f" stochastic layer; got {self.latent_dims} and {self.hidden_dims}"
             )
-        self.likelihood = choose("likelihood", likelihood, ["bernoulli"])
+        self.likelihood = choose("likelihood", likelihood, LIKELIHOODS)
+        fixed = x_sigma is not None
+        if fixed and not (likelihood == "gaussian" and 0 < x_sigma < np.inf):
+            raise ValueError(
+                "x_sigma is a positive number, for likelihood 'gaussian' only;"
+                f" got {x_sigma!r} and {likelihood!r}"
+            )
+        self.x_sigma = x_sigma
         self.dtype = np.dtype(choose("dtype", np.dtype(dtype).name, DTYPES))
         self.device = choose("device", device, ["cpu"])
         self.kernels = choose("kernels", kernels, NAMES)
@@ -104,15 +137,21 @@ class VAE:
         units = (self.x_dim, *self.latent_dims)  # of z_0 = x, z_1, z_2, ...
         for l, hidden in enumerate(self.hidden_dims, start=1):
             q_heads, p_heads = ("mu", "log_sigma"), ("mu", "log_sigma")
-            if l == 1:
+            if l == 1 and likelihood != "gaussian":
                 p_heads = ("logits",)
+            elif l == 1 and x_sigma is not None:
+                p_heads = ("mu",)
             below, above = units[l - 1], units[l]
             self._add_network(f"q{l}", below, hidden, above, q_heads, rng)
             self._add_network(f"p{l}", above, hidden[::-1], below, p_heads, rng)
         if x_mean is not None:
             x_mean = check_array("x_mean", x_mean, (self.x_dim,), np.float64)
-            x_mean = np.clip(x_mean, 0.001, 0.999)
-            self.params["p1.logits.b"][...] = np.log(x_mean / (1 - x_mean))
+            if likelihood == "gaussian":
+                self.params["p1.mu.b"][...] = x_mean
+            else:
+                check_range("x_mean", x_mean)
+                x_mean = np.clip(x_mean, 0.001, 0.999)
+                self.params["p1.logits.b"][...] = np.log(x_mean / (1 - x_mean))
 
     def _add_network(self, name, n_in, hidden, n_out, heads, rng):
         mlp_init(self.params, name, n_in, hidden, rng, self.dtype)
@@ -127,6 +166,7 @@ class VAE:
             "latent_dims": list(self.latent_dims),
             "hidden_dims": [list(sizes) for sizes in self.hidden_dims],
             "likelihood": self.likelihood,
+            "x_sigma": self.x_sigma,
             "dtype": self.dtype.name,
             "device": self.device,
             "kernels": self.kernels,
@@ -165,7 +205,7 @@ class VAE:
             For wrong shapes, for values that are not finite or not numbers, and for an
             x that is not binary.
         """
-        x = check_binary("x", x, self.x_dim, self.dtype)
+        x = check_x(self, x)
         eps = check_eps(eps, len(x), self.latent_dims, self.dtype)
         q1, _ = q1_forward(self, x)
         log_w = np.empty(eps[0].shape[:2])
@@ -181,7 +221,7 @@ class VAE:
         return q1_forward(self, x)[0]
 
     def decode(self, z):
-        """The mean of p(x|z_1): each pixel's probability of a one.
+        """The mean of p(x|z_1): for a Bernoulli, each pixel's probability of a one.
 
         Parameters
         ----------
@@ -192,6 +232,9 @@ class VAE:
         mean : ndarray of shape (R, D)
         """
         z = check_array("z", z, (None, self.latent_dims[0]), self.dtype)
+        if self.likelihood == "gaussian":
+            (mu, _), _ = conditional_forward(self, "p1", z)
+            return mu
         h, _ = mlp_forward(z, self.params, "p1", len(self.hidden_dims[0]), self.kernels)
         return bernoulli_mean(h, self.params, "p1.logits")
 
@@ -219,6 +262,9 @@ def conditional_forward(model, name, x):
     h, mlp_cache = mlp_forward(x, params, name, n_hidden, model.kernels)
     heads, caches = [], [mlp_cache]
     for head in (f"{name}.mu", f"{name}.log_sigma"):
+        if f"{head}.W" not in params:  # the fixed sigma of a Gaussian likelihood
+            heads.append(np.full_like(heads[0], np.log(model.x_sigma)))
+            continue
         y, cache = linear_forward(h, params[f"{head}.W"], params[f"{head}.b"])
         heads.append(y)
         caches.append(cache)
@@ -236,12 +282,20 @@ def conditional_backward(model, name, dheads, caches, grads, coef=None, down_to_
     coef, down_to_x
         As for `mlp_backward`.
     """
-    (dmu, dlog_sigma), (mlp_cache, mu_cache, log_sigma_cache) = dheads, caches
-    if grads is not None:
-        add_linear_grads(grads, f"{name}.log_sigma", dlog_sigma, log_sigma_cache, coef)
-        add_linear_grads(grads, f"{name}.mu", dmu, mu_cache, coef)
-    dh = linear_backward(dlog_sigma, log_sigma_cache) + linear_backward(dmu, mu_cache)
+    mlp_cache, *head_caches = caches
+    dh = 0
+    # a fixed sigma has no cache, and its gradient ends here
+    for head, dhead, cache in zip(("mu", "log_sigma"), dheads, head_caches):
+        if grads is not None:
+            add_linear_grads(grads, f"{name}.{head}", dhead, cache, coef)
+        dh = dh + linear_backward(dhead, cache)
     return mlp_backward(dh, mlp_cache, grads, name, model.kernels, coef, down_to_x)
+
+
+def conditional_cache_rows(caches, rows):
+    """The caches of some rows only."""
+    mlp_cache, *head_caches = caches
+    return [mlp_cache_rows(mlp_cache, rows), *((h[rows], W) for h, W in head_caches)]
 
 
 def q1_forward(model, x):
@@ -259,6 +313,10 @@ def q1_backward(model, dheads, caches, grads):
 
 def decoder_forward(model, z, x):
     """log p(x|z) (B, K) float64, in nats, of x (B, D) under z = z_1 (B, K, L)."""
+    if model.likelihood == "gaussian":
+        heads, caches = conditional_forward(model, "p1", as_rows(z))
+        x = np.repeat(x, z.shape[1], axis=0)  # (B * K, D)
+        return log_density(x, *heads).reshape(z.shape[:2]), (x, heads, caches)
     params, n_hidden = model.params, len(model.hidden_dims[0])
     h, mlp_cache = mlp_forward(as_rows(z), params, "p1", n_hidden, model.kernels)
     log_px, head_cache = bernoulli_forward(h, params, "p1.logits", x, model.kernels)
@@ -267,9 +325,22 @@ def decoder_forward(model, z, x):
 
 def decoder_backward(model, coef, cache, grads):
     """d log p(x|z) / dz with seed 1 per row, (B * K, L); adds p_1's gradients."""
+    if model.likelihood == "gaussian":
+        x, heads, caches = cache
+        _, *dheads = log_density_backward(x, *heads)
+        return conditional_backward(model, "p1", dheads, caches, grads, coef)
     mlp_cache, head_cache = cache
     dh = bernoulli_backward(head_cache, grads, "p1.logits", coef, model.kernels)
     return mlp_backward(dh, mlp_cache, grads, "p1", model.kernels, coef)
+
+
+def decoder_cache_rows(model, cache, rows):
+    """The cache of some rows only."""
+    if model.likelihood == "gaussian":
+        x, heads, caches = cache
+        return x[rows], part(heads, rows), conditional_cache_rows(caches, rows)
+    mlp_cache, head_cache = cache
+    return mlp_cache_rows(mlp_cache, rows), bernoulli_cache_rows(head_cache, rows)
 
 
 # The log-weights of a chunk
@@ -325,7 +396,9 @@ def log_weights_forward(model, x, q1, eps):
 
 
 def log_weights_backward(model, theta, path, score, cache, grads):
-    """The way back of `log_weights_forward`, for an estimator's rows (eq. 10.5).
+    """The way back of `log_weights_forward`, for an estimator's rows.
+
+    The sums of eq. 10.5; with several layers by eq. 20.4.
 
     Parameters
     ----------
@@ -345,20 +418,33 @@ def log_weights_backward(model, theta, path, score, cache, grads):
     theta, path, score = theta.astype(dtype), path.astype(dtype), score.astype(dtype)
     theta_r, path_r, score_r = theta.ravel(), path.reshape(-1, 1), score.reshape(-1, 1)
 
+    # rows that count for nothing are left out: with a thinned backward, most of them
+    rows = np.flatnonzero((theta_r != 0) | (path_r[:, 0] != 0))
+    if len(rows) == len(theta_r):
+        rows = slice(None)
+    else:
+        p = {l: part(p[l], rows) for l in p}
+        p_cache = {l: conditional_cache_rows(p_cache[l], rows) for l in p} | {
+            1: decoder_cache_rows(model, p_cache[1], rows)
+        }
+    z_rows, theta_r = {l: as_rows(z[l])[rows] for l in z}, theta_r[rows]
+
     # backward through p, from x to the top: dlog_p[l] is d log p(x, z) / d z_l with
-    # seed 1 per row, (B * K, L), while the parameters count row r theta[r] times
+    # seed 1 per row, while the parameters count row r theta[r] times
     dlog_p = {1: decoder_backward(model, theta_r, p_cache[1], grads)}
     for l in range(1, top):
-        dlog_p_l, *dheads = log_density_backward(as_rows(z[l]), *p[l + 1])
+        dlog_p_l, *dheads = log_density_backward(z_rows[l], *p[l + 1])
         dlog_p[l] += dlog_p_l
         dlog_p[l + 1] = conditional_backward(
             model, f"p{l + 1}", dheads, p_cache[l + 1], grads, theta_r
         )
-    dlog_p[top] -= as_rows(z[top])  # the prior's part
+    dlog_p[top] -= z_rows[top]  # the prior's part
 
     # backward through q, from the top to x: dz[l] goes to the heads that drew z_l, and
     # through them on to z_{l-1}
-    dz = {l: path_r * dlog_p[l] for l in dlog_p}
+    dz = {l: np.zeros_like(as_rows(z[l])) for l in z}
+    for l in dz:
+        dz[l][rows] = path_r[rows] * dlog_p[l]
     for l in range(top, 1, -1):
         draw = as_draws(dz[l]), eps[l], q[l][1]
         dheads = reparameterize_backward(*draw, path_r, score_r, kernels)
@@ -370,6 +456,15 @@ def log_weights_backward(model, theta, path, score, cache, grads):
         dz[l - 1] += dz_below
     dz_1 = dz[1].reshape(z[1].shape)
     return reparameterize_backward(dz_1, eps[1], q[1][1], path, score, kernels)
+
+
+def check_x(model, x):
+    """``x`` as the model's likelihood wants it."""
+    if model.likelihood == "bernoulli":
+        return check_binary("x", x, model.x_dim, model.dtype)
+    if model.likelihood == "bernoulli-grey":
+        return check_grey("x", x, model.x_dim, model.dtype)
+    return check_array("x", x, (None, model.x_dim), model.dtype)
 
 
 def as_rows(z):

@@ -10,6 +10,8 @@ import numpy as np
 from .checkpoint import write_atomically
 from .evaluate import ACTIVE
 
+MOST_TILES = 10_000
+
 
 def new_figure(width=6.0, height=4.0, layout="constrained"):
     """A figure of its own, outside pyplot's global state."""
@@ -31,10 +33,13 @@ def learning_curves(histories, path):
     axes = figure.subplots()
     for i, (label, history) in enumerate(histories.items()):
         epochs = history["epoch"]
-        axes.plot(epochs, history["bound"], f"C{i}.-", label=f"{label}, training")
+        name = f"{label}, training (mean during the epoch)"
+        axes.plot(epochs, history["bound"], f"C{i}.-", label=name)
         if "test_bound" in history:
-            axes.plot(epochs, history["test_bound"], f"C{i}.--", label=f"{label}, test")
+            style = {"markerfacecolor": "none", "label": f"{label}, test (after it)"}
+            axes.plot(epochs, history["test_bound"], f"C{i}o--", **style)
     axes.set(xlabel="epoch", ylabel="bound (nats)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     if min(len(history["epoch"]) for history in histories.values()) > 30:
         axes.set_xscale("log")  # learning-rate stages grow as 3^i
     axes.legend()
@@ -46,6 +51,9 @@ def image_grid(images, path, columns=10):
     side = int(np.sqrt(images.shape[1]))
     if side * side != images.shape[1]:
         raise ValueError(f"images of {images.shape[1]} pixels are not square")
+    if len(images) > MOST_TILES:
+        raise ValueError(f"a picture holds at most {MOST_TILES:,}; got {len(images):,}")
+    columns = min(columns, len(images))
     rows = ceil(len(images) / columns)
     canvas = np.zeros((rows * columns, side, side), images.dtype)
     canvas[: len(images)] = images.reshape(-1, side, side)
@@ -54,7 +62,8 @@ def image_grid(images, path, columns=10):
         .transpose(0, 2, 1, 3)
         .reshape(rows * side, columns * side)
     )
-    figure = new_figure(0.5 * columns, 0.5 * rows, layout=None)
+    # 84 pixels per image at 150 dpi: three whole ones for each of 28
+    figure = new_figure(0.56 * columns, 0.56 * rows, layout=None)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(canvas, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.axis("off")
@@ -77,6 +86,19 @@ def reconstructions(model, x, path):
     image_grid(np.array(pairs), path)
 
 
+def interpolation(model, x, path, n=10):
+    """``n`` equal steps in z_1 from the first image of ``x`` to the second, decoded.
+
+    The two images themselves stand above the ends.
+    """
+    ends = model.encode(x)[0]
+    t = np.linspace(0, 1, n, dtype=ends.dtype)[:, None]
+    steps = model.decode((1 - t) * ends[0] + t * ends[1])
+    above = np.zeros((n, x.shape[1]), x.dtype)
+    above[0], above[-1] = x
+    image_grid(np.concatenate([above, steps]), path, columns=n)
+
+
 def manifold(model, path, n=20):
     """The decoded plane of a two-dimensional latent: ``n`` x ``n`` equally likely steps
     under the prior.
@@ -97,21 +119,16 @@ def active_units(evaluations, path):
     figure = new_figure()
     axes = figure.subplots()
     for label, evaluation in evaluations.items():
-        for l, variances in enumerate(evaluation.unit_variances, start=1):
-            name = label if len(evaluation.unit_variances) == 1 else f"{label}, z_{l}"
-            name = f"{name}: {evaluation.active_units[l - 1]} active"
-            axes.plot(
-                np.arange(1, len(variances) + 1),
-                np.sort(variances)[::-1],
-                ".-",
-                label=name,
-            )
+        layers = list(zip(evaluation.unit_variances, evaluation.active_units))
+        for l, (variances, active) in enumerate(layers, start=1):
+            name = f"{label}, z_{l}" if len(layers) > 1 else label
+            unit = np.arange(1, len(variances) + 1)
+            name = f"{name}: {active} active"
+            axes.plot(unit, np.sort(variances)[::-1], ".-", label=name)
     axes.axhline(ACTIVE, color="0.5", linestyle=":", label=f"threshold {ACTIVE}")
-    axes.set(
-        xlabel="latent unit, sorted",
-        ylabel="variance of E_q[z|x] over images",
-        yscale="log",
-    )
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    ylabel = "variance of E_q[z|x] over images"
+    axes.set(xlabel="latent unit, sorted", ylabel=ylabel, yscale="log")
     axes.legend()
     save(figure, path)
 
@@ -121,43 +138,30 @@ def bound_against_k(evaluations, path):
     figure = new_figure()
     axes = figure.subplots()
     for label, evaluation in evaluations.items():
-        axes.plot(
-            list(evaluation.bounds), list(evaluation.bounds.values()), "o-", label=label
-        )
+        sizes, values = list(evaluation.bounds), list(evaluation.bounds.values())
+        axes.plot(sizes, values, "o-", label=f"trained: {label}")
     axes.set(xlabel="k", ylabel="bound on log p(x) (nats)", xscale="log")
+    axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+    axes.minorticks_off()
     axes.legend()
     save(figure, path)
 
 
 def normalised_weights(evaluations, path):
-    """Left: the normalised weights of an image, largest first. Right: effective sample
-    sizes over images.
-    """
+    """Left: normalised weights, largest first. Right: effective sample sizes."""
     figure = new_figure(9, 4)
     left, right = figure.subplots(1, 2)
     for label, evaluation in evaluations.items():
-        # below 1e-300 a logarithmic axis has nothing to say
-        left.plot(
-            np.arange(1, evaluation.k + 1),
-            np.maximum(evaluation.sorted_weights, 1e-300),
-            label=label,
-        )
-        ess = evaluation.effective_sample_size
-        right.hist(
-            ess,
-            bins=np.geomspace(1, max(2, evaluation.k), 40),
-            histtype="step",
-            label=label,
-        )
-    left.set(
-        xlabel="rank",
-        ylabel="normalised weight, mean over images",
-        xscale="log",
-        yscale="log",
-        ylim=(1e-12, 2),
-    )
-    right.set(
-        xlabel=f"effective sample size of {evaluation.k}", ylabel="images", xscale="log"
-    )
+        name, k = f"trained: {label}", evaluation.k
+        rank = np.arange(1, k + 1)
+        # a logarithmic axis has nothing to say of what underflowed to zero
+        weights = np.maximum(evaluation.sorted_weights, 1e-300)
+        left.plot(rank, weights, ".-" if k < 10 else "-", label=name)
+        ess, bins = evaluation.effective_sample_size, np.geomspace(1, max(2, k), 25)
+        right.hist(ess, bins=bins, alpha=0.5, label=name)
+    ylabel = "normalised weight, mean over images"
+    left.set(xlabel="rank", ylabel=ylabel, xscale="log", yscale="log", ylim=(1e-12, 2))
+    xlabel = f"effective sample size of {k}, {evaluation.images} images"
+    right.set(xlabel=xlabel, ylabel="images", xscale="log")
     left.legend()
     save(figure, path)

@@ -7,6 +7,7 @@ generator state and ends bit for bit where an unbroken one does.
 """
 
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ import numpy as np
 from tqdm import tqdm
 
 from .adam import Adam
-from .bounds import BOUNDS
 from .checkpoint import (
     load_checkpoint,
     read_json,
@@ -27,8 +27,8 @@ from .checkpoint import (
     write_json,
 )
 from .data import binarize
-from .gradient import bound_and_grad, check_objective
-from .inputs import check_grey, check_size, choose
+from .gradient import bound_and_grad, check_backward, check_objective
+from .inputs import check_array, check_grey, check_seed, check_size, choose
 from .model import VAE
 
 # The paper's protocol (Burda et al. 2016, section 5): 3^i epochs at 1e-3 * 10^(-i/7).
@@ -47,6 +47,9 @@ PRESETS = {
     },
 }
 TEST_IMAGES = 1000  # the history's test_bound is measured on the first so many
+DECAY = 0.99  # of the running mean that estimator "score" has for a baseline
+MOST_EPOCHS = 1_000_000
+BINARIZATIONS = ("dynamic", "fixed", "none")
 
 
 @dataclass
@@ -75,11 +78,15 @@ def train(
     learning_rate=1e-3,
     epsilon=1e-8,
     stages=None,
-    binarization="dynamic",
+    binarization=None,
+    backward="all",
+    tau=0.1,
     seed=0,
     folder=None,
+    data=None,
     test_images=None,
     progress=True,
+    **options,
 ):
     """Train ``model`` in place; go on where ``folder`` holds a run with these settings.
 
@@ -87,9 +94,10 @@ def train(
     ----------
     model : VAE
     images : ndarray of shape (n, D)
-        Grey values in [0, 1].
-    bound, estimator : str
-        As for `bound_and_grad`.
+        Grey values in [0, 1]; any real numbers for a Gaussian likelihood.
+    bound, estimator, backward, tau
+        As for `bound_and_grad`. The baseline of estimator "score" is a running mean of
+        the bound, updated after each step.
     k : int
         Samples per image.
     epochs, learning_rate : int, float
@@ -100,16 +108,21 @@ def train(
     epsilon : float
         Adam's.
     binarization : str
-        "dynamic": drawn at each use of an image; "fixed": drawn once.
+        "dynamic": drawn at each use of an image; "fixed": drawn once; "none". Left out,
+        "dynamic" for likelihood "bernoulli" and "none" for others.
     seed : int
         Of the order, the binarisation and eps.
     folder : path-like, optional
         Where config.json, metrics.csv and checkpoint.npz go, every epoch.
+    data : str, optional
+        The image set's name, for config.json.
     test_images : ndarray of shape (n, D), optional
         Adds the column ``test_bound``: the same bound on the first 1,000 of them after
         each epoch.
     progress : bool
         Show a bar with the bound and images/s.
+    **options
+        Of the bound and of the estimator, as for `bound_and_grad`.
 
     Returns
     -------
@@ -124,38 +137,55 @@ def train(
     KeyboardInterrupt
         After Ctrl-C, once the step is done; the last epoch's checkpoint stays.
     """
-    check_objective(model, bound, estimator)
-    choose("binarization", binarization, ("dynamic", "fixed"))
-    images = check_grey("images", images, model.x_dim, model.dtype)
+    bound_of, rows_of = check_objective(model, bound, estimator, **options)
+    check_backward(backward, tau, rng=True)
+    if binarization is None:
+        binarization = "dynamic" if model.likelihood == "bernoulli" else "none"
+    choose("binarization", binarization, BINARIZATIONS)
+    if binarization == "none" and model.likelihood == "bernoulli":
+        raise ValueError("likelihood 'bernoulli' needs a binarization, not 'none'")
+    images = check_images("images", images, model, binarization)
     if test_images is not None:
         test_images = test_images[:TEST_IMAGES]
-        test_images = check_grey("test_images", test_images, model.x_dim, model.dtype)
+        test_images = check_images("test_images", test_images, model, binarization)
     stages = [(epochs, learning_rate)] if stages is None else stages
-    rates = [rate for n, rate in stages for _ in range(check_size("epochs", n))]
-    if not all(0 < rate < np.inf for rate in [*rates, epsilon]):
+    stages = [(check_size("epochs", n), float(rate)) for n, rate in stages]
+    if not 0 < sum(n for n, _ in stages) <= MOST_EPOCHS:
+        raise ValueError(f"epochs must be at most {MOST_EPOCHS:,} in all; got {stages}")
+    rates = [rate for n, rate in stages for _ in range(n)]
+    least = np.finfo(model.dtype).tiny  # what is less would be zero in this dtype
+    if not all(0 < rate < np.inf for rate in rates) or not least <= epsilon < np.inf:
         raise ValueError(
-            f"learning_rate and epsilon must be positive; got {stages} and {epsilon}"
+            f"learning_rate and epsilon must be positive and finite; got {stages} and"
+            f" {epsilon}"
         )
     batch, k = check_size("batch", batch), check_size("k", k)
-    generator(seed, 0, 0)  # refuses what cannot be a seed
+    seed = check_seed("seed", seed)
+    if bound_of is not None:
+        rows_of(bound_of, np.zeros((1, k)))  # refuses options that do not go with k
     config = {
         "model": model.config(),
         "bound": bound,
         "k": k,
         "estimator": estimator,
+        "options": options,
+        "backward": backward,
+        "tau": float(tau),
         "stages": [list(stage) for stage in stages],
         "batch": batch,
-        "epsilon": epsilon,
+        "epsilon": float(epsilon),
         "binarization": binarization,
         "seed": seed,
+        "data": data,
         "images": len(images),
         "test_images": 0 if test_images is None else len(test_images),
     }
     adam = Adam(model.params, epsilon=epsilon, kernels=model.kernels)
+    state = {"baseline": np.zeros(())}  # what else the next step depends on
     done, history = 0, {}
     if folder is not None:
         folder = Path(folder)
-        done, history = open_folder(folder, config, rates, model, adam)
+        done, history = open_folder(folder, config, rates, model, adam, state)
     if binarization == "fixed":
         images = binarize(images, generator(seed, 0, 0))
 
@@ -171,23 +201,28 @@ def train(
     with bar, quiet, interruptible() as interrupted:
         for epoch, rate in enumerate(rates[done:], start=done + 1):
             start, adam.learning_rate = time.perf_counter(), rate
-            value = run_epoch(model, adam, images, config, epoch, bar, interrupted)
+            args = model, adam, state, images, config, epoch
+            value = run_epoch(*args, bar, interrupted)
             row = {"epoch": epoch, "learning_rate": rate, "bound": value}
             if test_images is not None:
-                row["test_bound"] = held_out_bound(model, test_images, bound, k, seed)
+                row["test_bound"] = held_out_bound(model, test_images, config)
             row["seconds"] = time.perf_counter() - start
             for column, entry in row.items():
                 history.setdefault(column, []).append(entry)
             if folder is not None:
                 path = folder / "checkpoint.npz"
-                save_checkpoint(path, model.params, adam, epoch, history)
+                save_checkpoint(path, model.params, adam, state, epoch, history)
                 write_csv(folder / "metrics.csv", history)
+            if interrupted():
+                raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is kept")
     return Run(config, history, model, folder)
 
 
-def run_epoch(model, adam, images, config, epoch, bar, interrupted):
+def run_epoch(model, adam, state, images, config, epoch, bar, interrupted):
     """One pass over the images; the mean of the bound, in nats."""
     bound, seed, batch = config["bound"], config["seed"], config["batch"]
+    settings = {key: config[key] for key in ("bound", "estimator", "backward", "tau")}
+    settings |= config["options"]
     order = generator(seed, epoch, 0).permutation(len(images))
     steps, total = range(1, ceil(len(images) / batch) + 1), 0.0
     for step in steps:
@@ -196,14 +231,18 @@ def run_epoch(model, adam, images, config, epoch, bar, interrupted):
         if config["binarization"] == "dynamic":
             x = binarize(x, rng)
         eps = model.draw_eps(len(x), config["k"], rng)
-        value, grads = bound_and_grad(model, x, eps, bound, config["estimator"])
+        if config["estimator"] == "score" and adam.t > 0:
+            # eq. 17.5: the running mean, corrected like Adam's for having started at 0
+            settings["baseline"] = float(state["baseline"] / (1 - DECAY**adam.t))
+        value, grads = bound_and_grad(model, x, eps, **settings, rng=rng)
+        state["baseline"][...] = DECAY * state["baseline"] + (1 - DECAY) * value
         where = f"epoch {epoch}, step {step}"
         refuse_nonfinite(where, model.params, value, grads, suspects=grads)
         adam.step(grads)
         total += value * len(x)
         bar.set_postfix_str(f"epoch {epoch}, {bound} {value:.2f}", refresh=False)
         bar.update(len(x))
-        if interrupted():
+        if interrupted() and step < len(steps):
             raise KeyboardInterrupt(
                 f"stopped in epoch {epoch} after step {step} of {len(steps)};"
                 f" {epoch - 1} epochs are kept"
@@ -227,9 +266,11 @@ def load_run(folder):
             f" `minivae train --out {folder}` makes one"
         )
     config = read_json(folder / "config.json")
+    if not {"model", "bound", "k"} <= config.keys():
+        raise ValueError(f"{folder / 'config.json'}: not a run's settings")
     try:  # the weights drawn here are overwritten next
         model = VAE(**config["model"], rng=np.random.default_rng(0))
-    except (KeyError, TypeError) as error:
+    except TypeError as error:
         raise ValueError(
             f"{folder / 'config.json'}: not a run's settings ({error!r})"
         ) from error
@@ -237,7 +278,7 @@ def load_run(folder):
     return Run(config, history, model, folder)
 
 
-def open_folder(folder, config, rates, model, adam):
+def open_folder(folder, config, rates, model, adam, state):
     """Make ``folder``, or take up the checkpoint of the run that is there.
 
     Its settings must be these. Only the stages may differ, as long as the epochs
@@ -250,25 +291,29 @@ def open_folder(folder, config, rates, model, adam):
     history : dict
         Column -> list.
     """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: a run needs a folder, and this is none")
     folder.mkdir(parents=True, exist_ok=True)
     config_path, checkpoint_path = folder / "config.json", folder / "checkpoint.npz"
-    if config_path.is_file():
+    done, history = 0, {}
+    if checkpoint_path.exists():
+        if not config_path.is_file():
+            raise ValueError(f"{folder} holds a checkpoint without its config.json")
         there = read_json(config_path)
-        if not isinstance(there, dict):
-            raise ValueError(f"{config_path}: not a run's settings")
+        was, now = ({**c.get("model", {}), **c, "model": None} for c in (there, config))
         other = [
-            f"{key} was {there.get(key)!r}, is {value!r}"
-            for key, value in config.items()
-            if key != "stages" and there.get(key) != value
+            f"{key} was {was.get(key)!r}, is {value!r}"
+            for key, value in now.items()
+            if key != "stages" and was.get(key) != value
         ]
         if other:
             raise ValueError(
                 f"{folder} holds a run with other settings ({'; '.join(other)}):"
                 " choose another folder"
             )
-    done, history = 0, {}
-    if checkpoint_path.is_file():
-        done, history = load_checkpoint(checkpoint_path, model.params, adam)
+        done, history = load_checkpoint(checkpoint_path, model.params, adam, state)
+        if done > len(rates):
+            raise ValueError(f"{folder} holds {done} epochs already, not {len(rates)}")
         if history["learning_rate"] != rates[:done]:
             raise ValueError(
                 f"{folder} holds {done} epochs at other learning rates:"
@@ -285,13 +330,15 @@ def generator(seed, epoch, step):
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, step)))
 
 
-def held_out_bound(model, images, bound, k, seed):
+def held_out_bound(model, images, config):
     """The training bound on test images: one binarisation, the same eps every time."""
-    rng = generator(seed, 0, 1)
-    x = binarize(images, rng)
-    log_w = model.log_weights(x, model.draw_eps(len(x), k, rng))
-    bound_of = BOUNDS["elbo" if bound == "elbo_kl" else bound]  # both have one mean
-    return float(bound_of(log_w, kernels=model.kernels)[0].mean())
+    rng = generator(config["seed"], 0, 1)
+    x = images if config["binarization"] == "none" else binarize(images, rng)
+    log_w = model.log_weights(x, model.draw_eps(len(x), config["k"], rng))
+    bound = "elbo" if config["bound"] == "elbo_kl" else config["bound"]  # one mean
+    names = bound, config["estimator"]
+    bound_of, _ = check_objective(model, *names, **config["options"])
+    return float(bound_of(log_w)[0].mean())
 
 
 def refuse_nonfinite(where, params, value, grads, suspects):
@@ -308,12 +355,24 @@ def refuse_nonfinite(where, params, value, grads, suspects):
     arrays |= {f"the gradient of {name}": array for name, array in grads.items()}
     bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if bad:  # there is none where only a square overflowed
-        raise NonFiniteError(f"{where}: NaN or infinity in {bad[0]}")
+        raise NonFiniteError(
+            f"{where}: NaN or infinity in {bad[0]}; a lower learning rate may help"
+        )
+
+
+def check_images(name, images, model, binarization):
+    """Grey values in [0, 1], or for a Gaussian likelihood any real numbers."""
+    if binarization == "none" and model.likelihood == "gaussian":
+        return check_array(name, images, (None, model.x_dim), model.dtype)
+    return check_grey(name, images, model.x_dim, model.dtype)
 
 
 @contextmanager
 def interruptible():
-    """Yield a function: was Ctrl-C pressed? A second press interrupts at once."""
+    """Yield a function: was Ctrl-C pressed? A second press interrupts at once.
+
+    An interrupt in the midst of a step may land in Numba's compiler and be lost there.
+    """
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set  # signals are the main thread's
@@ -322,6 +381,7 @@ def interruptible():
     def handler(signum, frame):
         pressed.set()
         signal.signal(signal.SIGINT, before)
+        print("\nstopping soon; Ctrl-C again stops at once", file=sys.stderr)
 
     before = signal.signal(signal.SIGINT, handler)
     try:

@@ -100,11 +100,11 @@ TABLE = {
     "batch = 0": (lambda: M.draw_eps(0, 1, RNG), "batch must be at least 1"),
     "unknown bound": (
         lambda: mv.bound_and_grad(M, X, EPS, "elbow"),
-        "bound must be one of elbo, iwae, elbo_kl; got 'elbow'",
+        "bound must be one of elbo, iwae, miwae, ciwae, vr, jackknife, elbo_kl; got",
     ),
     "unknown estimator": (
         lambda: mv.bound_and_grad(M, X, EPS, estimator="magic"),
-        "estimator must be one of reparam; got 'magic'",
+        "rws-dreg, piwae; got 'magic'",
     ),
     "elbo_kl with two layers": (
         lambda: mv.bound_and_grad(TWO, X, TWO.draw_eps(2, 3, RNG), "elbo_kl"),
@@ -134,7 +134,7 @@ TABLE = {
     ),
     "model: likelihood": (
         lambda: model(likelihood="poisson"),
-        "likelihood must be one of bernoulli; got 'poisson'",
+        "bernoulli, bernoulli-grey, gaussian; got 'poisson'",
     ),
     "model: dtype": (
         lambda: model(dtype=np.float16),
@@ -206,9 +206,9 @@ TABLE = {
     ),
     "train: binarization": (
         lambda: mv.train(M, X, binarization="static"),
-        "binarization must be one of dynamic, fixed; got 'static'",
+        "binarization must be one of dynamic, fixed, none; got 'static'",
     ),
-    "train: seed": (lambda: mv.train(M, X, seed=-1), "non-negative"),
+    "train: seed": (lambda: mv.train(M, X, seed=-1), "seed must be at least 0; got -1"),
     "evaluate: k": (lambda: mv.evaluate(M, X, k=0), "k must be at least 1"),
     "evaluate: width": (
         lambda: mv.evaluate(M, X[:, :3]),
@@ -217,6 +217,75 @@ TABLE = {
     "evaluate: empty": (
         lambda: mv.evaluate(M, X[:0]),
         "images must be of shape (n, 4) with n >= 1; got (0, 4)",
+    ),
+    "train: epochs in all": (
+        lambda: mv.train(M, X, epochs=2_000_000_000),
+        "epochs must be at most 1,000,000 in all",
+    ),
+    "train: no stage": (lambda: mv.train(M, X, stages=[]), "epochs must be at most"),
+    "train: no binarization": (
+        lambda: mv.train(M, X, binarization="none"),
+        "likelihood 'bernoulli' needs a binarization, not 'none'",
+    ),
+    "train: epsilon": (
+        lambda: mv.train(M, X, epsilon=1e-50),
+        "learning_rate and epsilon must be positive and finite",
+    ),
+    "train: seed None": (
+        lambda: mv.train(M, X, seed=None),
+        "seed must be a whole number",
+    ),
+    "train: m and k": (
+        lambda: mv.train(M, X, "miwae", k=5, m=2),
+        "m must be a whole number that divides K = 5; got 2",
+    ),
+    "train: vimco and k": (
+        lambda: mv.train(M, X, k=1, estimator="vimco"),
+        "vimco needs K >= 2; got K = 1",
+    ),
+    "option missing": (
+        lambda: mv.bound_and_grad(M, X, EPS, "miwae"),
+        "bound 'miwae' needs the option m",
+    ),
+    "option of nobody": (
+        lambda: mv.bound_and_grad(M, X, EPS, "vr", alpha=0.5, gamma=1),
+        "bound 'vr' and estimator 'reparam' take no option gamma",
+    ),
+    "backward: name": (
+        lambda: mv.bound_and_grad(M, X, EPS, backward="some"),
+        "backward must be one of all, single, sparse; got 'some'",
+    ),
+    "backward: rng": (
+        lambda: mv.bound_and_grad(M, X, EPS, backward="sparse"),
+        "backward 'sparse' chooses samples: it needs rng",
+    ),
+    "backward: tau": (
+        lambda: mv.bound_and_grad(M, X, EPS, backward="sparse", tau=0, rng=RNG),
+        "tau must be positive; got 0",
+    ),
+    "model: x_sigma": (
+        lambda: model(x_sigma=0.5),
+        "x_sigma is a positive number, for likelihood 'gaussian' only; got 0.5",
+    ),
+    "model: x_mean range": (
+        lambda: model(x_mean=np.full(4, 2.0)),
+        "x_mean must lie in [0, 1]; got 2 to 2",
+    ),
+    "grey by name": (
+        lambda: model(likelihood="bernoulli-grey").log_weights(2 * X, EPS),
+        "x must lie in [0, 1]; got 0 to 2",
+    ),
+    "binarize: range": (
+        lambda: mv.binarize(255 * X, RNG),
+        "images must lie in [0, 1]; got 0 to 255",
+    ),
+    "adam: Fortran order": (
+        lambda: mv.Adam({"a": np.asfortranarray(np.zeros((3, 4)))}),
+        "a must be a C-contiguous array of float32 or float64; got float64, strides",
+    ),
+    "adam: float16": (
+        lambda: mv.Adam({"a": np.zeros(3, np.float16)}),
+        "a must be a C-contiguous array of float32 or float64; got float16",
     ),
     "gradcheck: float32": (
         lambda: mv.check_gradients(M, X, EPS),

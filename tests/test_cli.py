@@ -172,7 +172,7 @@ def test_help_gives_an_example(command, capsys):
 
 def test_gradcheck(capsys, monkeypatch):
     monkeypatch.setattr(
-        cli, "check_gradients", lambda model, *args: []
+        cli, "check_gradients", lambda *args, **options: []
     )  # tests/test_gradients.py runs those
     code, out, _ = run(capsys, "gradcheck", "--kernels", "numpy")
     assert code == 0 and "; 0 failed" in out and "tanh: a" in out
@@ -189,3 +189,95 @@ def test_demo(small, tmp_path, capsys, monkeypatch):
     assert code == 0 and "| IWAE (k = 5) |" in out and "The IWAE's NLL is" in out
     assert (tmp_path / "table.md").read_text().strip() in out
     assert len(list(tmp_path.glob("*.png"))) == 4
+
+
+def test_the_runs_image_set_is_remembered(small, tmp_path, capsys, monkeypatch):
+    """A run on OMNIGLOT is evaluated on OMNIGLOT, and the next command says so."""
+    asked, load = [], cli.load
+
+    def spy(name, path=None):
+        asked.append((name, path))
+        return load(name, path)
+
+    monkeypatch.setattr(cli, "load", spy)
+    data = ["--data", "omniglot", "--data-path", tmp_path / "a b.mat"]
+    _, out, _ = run(capsys, *TRAIN, tmp_path / "run", *data)
+    assert f"--data-path '{tmp_path}/a b.mat'" in out
+    run(capsys, "evaluate", tmp_path / "run", "--k", 5, "--images", 2)
+    assert asked == [("omniglot", tmp_path / "a b.mat"), ("omniglot", None)]
+
+
+def test_seeds_have_files_of_their_own(small, tmp_path, capsys):
+    run(capsys, *TRAIN, tmp_path)
+    for seed in (0, 1):
+        run(capsys, "evaluate", tmp_path, "--k", 5, "--images", 3, "--seed", seed)
+    names = sorted(path.name for path in tmp_path.glob("evaluation*"))
+    assert names == [
+        "evaluation_3_images_k_5.json",
+        "evaluation_3_images_k_5_seed_1.json",
+    ]
+
+
+def test_one_image_has_no_standard_error(small, tmp_path, capsys):
+    run(capsys, *TRAIN, tmp_path)
+    code, out, _ = run(capsys, "evaluate", tmp_path, "--k", 5, "--images", 1)
+    assert code == 0 and "nan" not in out
+    summary = json.loads((tmp_path / "evaluation_1_images_k_5.json").read_text())
+    assert summary["nll_se"] is None
+
+
+def test_interpolation(small, tmp_path, capsys):
+    run(capsys, *TRAIN, tmp_path)
+    code, _, _ = run(capsys, "sample", tmp_path, "--between", 3, 5)
+    assert code == 0 and is_png(tmp_path / "figures/interpolation.png")
+    code, _, err = run(capsys, "sample", tmp_path, "--between", 3, 5000)
+    assert code == 2 and "test images 0 to 59; got 5000" in err
+
+
+def test_out_must_be_a_png(small, tmp_path, capsys):
+    run(capsys, *TRAIN, tmp_path)
+    before = (tmp_path / "checkpoint.npz").read_bytes()
+    out = tmp_path / "checkpoint.npz"
+    code, _, err = run(capsys, "sample", tmp_path, "--out", out)
+    assert code == 2 and "--out must end in .png" in err
+    assert out.read_bytes() == before
+
+
+def test_help_estimators(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--help-estimators"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert all(f"\n{name} " in f"\n{out}" for name in mv.ESTIMATORS)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--bound", "miwae", "--m", "2", "--estimator", "dreg"],
+        ["--bound", "vr", "--alpha", "0.5", "--backward", "sparse"],
+        ["--estimator", "score", "--backward", "single"],
+        ["--likelihood", "gaussian"],
+        ["--likelihood", "bernoulli-grey", "--bound", "ciwae", "--beta", "0.5"],
+        ["--layers", "2", "--estimator", "vimco", "--hidden-dims", "5/4"],
+    ],
+)
+def test_the_family_trains(small, tmp_path, capsys, argv):
+    base = ["train", "--epochs", "1", "--k", "4", "--out", tmp_path]
+    if "--layers" not in argv:
+        base += ["--hidden-dims", "5", "--latent-dims", "2"]
+    code, _, err = run(capsys, *base, *argv)
+    assert code == 0, err
+    code, _, err = run(capsys, "evaluate", tmp_path, "--k", 5, "--images", 3)
+    assert code == 0, err
+    assert run(capsys, "sample", tmp_path)[0] == 0
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    import subprocess
+    import sys
+
+    command = f"{sys.executable} -m minivae train --help-estimators | true"
+    shell = ["bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}}"]
+    result = subprocess.run(shell, capture_output=True, text=True)
+    assert result.stdout.strip() in ("0", "141") and "Traceback" not in result.stderr

@@ -7,6 +7,7 @@ import pytest
 import minivae as mv
 import minivae.model
 from minivae.check import (
+    BOUND_OPTIONS,
     TOLERANCE,
     check_array,
     check_gradients,
@@ -55,8 +56,8 @@ def test_pieces(kernels):
 def test_whole_model(kernels, bound, depth):
     if bound == "elbo_kl" and depth != "one layer":
         return  # refused: see test_bad_input
-    model, x, eps = small_model(kernels, *DEPTHS[depth])
-    checks = check_gradients(model, x, eps, bound)
+    model, x, eps = small_model(kernels, *DEPTHS[depth], k=4)
+    checks = check_gradients(model, x, eps, bound, **BOUND_OPTIONS.get(bound, {}))
     assert_all(checks)
     assert [check.name for check in checks] == list(model.params)
 
@@ -120,13 +121,17 @@ def test_log_weights_against_scipy(kernels, depth):
 def test_chunks_change_nothing(kernels, bound, monkeypatch):
     model, _, _ = small_model(kernels, *DEPTHS["one layer"])
     rng = np.random.default_rng(2)
-    x, eps = (rng.random((7, 12)) < 0.5) * 1.0, model.draw_eps(7, 3, rng)
-    value, grads = mv.bound_and_grad(model, x, eps, bound)
+    x, eps = (rng.random((7, 12)) < 0.5) * 1.0, model.draw_eps(7, 4, rng)
+    value, grads = mv.bound_and_grad(
+        model, x, eps, bound, **BOUND_OPTIONS.get(bound, {})
+    )
     monkeypatch.setattr(
-        minivae.model, "CHUNK_ROWS", 6
+        minivae.model, "CHUNK_ROWS", 8
     )  # 2 images a chunk, and 7 is odd
-    assert len(minivae.model.chunks(7, 3)) == 4
-    chunked_value, chunked = mv.bound_and_grad(model, x, eps, bound)
+    assert len(minivae.model.chunks(7, 4)) == 4
+    chunked_value, chunked = mv.bound_and_grad(
+        model, x, eps, bound, **BOUND_OPTIONS.get(bound, {})
+    )
     assert value == pytest.approx(chunked_value, rel=1e-14)
     for name in grads:
         np.testing.assert_allclose(chunked[name], grads[name], rtol=1e-11, atol=1e-13)
@@ -152,9 +157,13 @@ def test_float32_walk_is_near_the_float64_one(bound):
     for dtype in (np.float32, np.float64):
         models[dtype] = mv.VAE(784, dtype=dtype, rng=np.random.default_rng(0))
     x = mv.binarize(mv.load("mnist").test_images[:20], np.random.default_rng(0))
-    eps = models[np.float32].draw_eps(20, 7, np.random.default_rng(1))
-    value32, grads32 = mv.bound_and_grad(models[np.float32], x, eps, bound)
-    value64, grads64 = mv.bound_and_grad(models[np.float64], x, eps, bound)
+    eps = models[np.float32].draw_eps(20, 8, np.random.default_rng(1))
+    value32, grads32 = mv.bound_and_grad(
+        models[np.float32], x, eps, bound, **BOUND_OPTIONS.get(bound, {})
+    )
+    value64, grads64 = mv.bound_and_grad(
+        models[np.float64], x, eps, bound, **BOUND_OPTIONS.get(bound, {})
+    )
     assert value32 == pytest.approx(value64, rel=1e-5)
     for name in grads64:
         assert grads32[name].dtype == np.float32
@@ -174,7 +183,9 @@ def test_elbo_kl_and_elbo_have_one_mean():
     for _ in range(40):
         eps = model.draw_eps(len(x), 500, rng)
         for bound, rows in draws.items():
-            value, grads = mv.bound_and_grad(model, x, eps, bound)
+            value, grads = mv.bound_and_grad(
+                model, x, eps, bound, **BOUND_OPTIONS.get(bound, {})
+            )
             rows.append(
                 np.concatenate(
                     [

@@ -54,7 +54,8 @@ def test_curves(drawn):
     history = {"epoch": [1, 2], "bound": [-5.0, -4.0], "test_bound": [-6.0, -5.0]}
     plots.learning_curves({"a": history, "b": {"epoch": [1], "bound": [-3.0]}}, "path")
     lines = drawn[0].axes[0].get_lines()
-    assert [line.get_label() for line in lines] == [
+    labels = [line.get_label() for line in lines]
+    assert [label.split(" (")[0] for label in labels] == [
         "a, training",
         "a, test",
         "b, training",

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..inputs import check_range
+
 
 class Dataset(NamedTuple):
     """Images float32 in [0, 1] of shape (n, 784), and labels uint8 of shape (n,)."""
@@ -142,8 +144,13 @@ def fetch_omniglot():
             " the path of a chardata.mat"
         ) from error
     folder, known_hash = pooch.os_cache("minivae"), f"md5:{OMNIGLOT_MD5}"
-    path = pooch.retrieve(OMNIGLOT_URL, known_hash, fname="chardata.mat", path=folder)
-    return Path(path)
+    try:
+        return Path(pooch.retrieve(OMNIGLOT_URL, known_hash, "chardata.mat", folder))
+    except OSError as error:
+        raise OSError(
+            f"could not fetch {OMNIGLOT_URL}: without a network give the path of a"
+            " chardata.mat"
+        ) from error
 
 
 def read_omniglot(path):
@@ -168,7 +175,7 @@ def read_omniglot(path):
             raise ValueError(
                 f"{path}: {images_key} must be of shape (784, n); got {images.shape}"
             )
-        if labels.ndim != 2 or labels.shape[1] != images.shape[1]:
+        if labels.shape != (50, images.shape[1]):
             raise ValueError(
                 f"{path}: {labels_key} must be of shape (50, {images.shape[1]});"
                 f" got {labels.shape}"
@@ -199,6 +206,14 @@ def binarize(images, rng):
 
     Returns
     -------
-    x : ndarray, shaped like ``images`` and of its dtype
+    x : ndarray, shaped like ``images`` and of its dtype if that is a float
+
+    Raises
+    ------
+    ValueError
+        For values outside [0, 1].
     """
-    return (rng.random(images.shape, np.float32) < images).astype(images.dtype)
+    images = np.asarray(images)
+    check_range("images", images)
+    dtype = images.dtype if images.dtype.kind == "f" else np.float32
+    return (rng.random(images.shape, np.float32) < images).astype(dtype)

@@ -10,7 +10,9 @@ A file is self-contained because Numba's on-disk cache notices an edit in the fi
 function, but not one in another file that the function calls.
 """
 
+import functools
 import os
+import threading
 
 import numba
 
@@ -21,3 +23,29 @@ if "NUMBA_THREADING_LAYER" not in os.environ:
     numba.config.THREADING_LAYER = "workqueue"
 
 NAMES = ("numpy", "numba")  # "cuda" takes its place here when the files hold it
+
+
+def jit(**settings):
+    """Numba's njit, cached on disk where there is a folder to write to."""
+
+    def decorate(function):
+        try:
+            return numba.njit(cache=True, error_model="numpy", **settings)(function)
+        except RuntimeError:  # neither the package nor a home can be written to
+            return numba.njit(error_model="numpy", **settings)(function)
+
+    return decorate
+
+
+LOCK = threading.Lock()
+
+
+def one_at_a_time(function):
+    """``function``, entered by one thread at a time: "workqueue" aborts on a second."""
+
+    @functools.wraps(function)
+    def locked(*args):
+        with LOCK:
+            return function(*args)
+
+    return locked

@@ -15,7 +15,9 @@ p, g, m, v: all of one shape, float32 or float64; t = 1, 2, ... counts the steps
 from types import SimpleNamespace
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from . import jit, one_at_a_time
 
 BLOCK = 4096  # elements that a thread takes at a time
 
@@ -28,7 +30,7 @@ def adam_numpy(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
     p += learning_rate * m_hat / (np.sqrt(v_hat) + epsilon)  # eq. 11.4
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@jit(parallel=True)
 def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
     p, g, m, v = p.ravel(), g.ravel(), m.ravel(), v.ravel()  # views, being contiguous
     real = p.dtype.type  # scalars of the arrays' type: others make float64 of float32
@@ -45,5 +47,5 @@ def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
 
 VERSIONS = {
     "numpy": SimpleNamespace(step=adam_numpy),
-    "numba": SimpleNamespace(step=adam_numba),
+    "numba": SimpleNamespace(step=one_at_a_time(adam_numba)),
 }

@@ -18,7 +18,9 @@ dlogits (B, K, D)
 from types import SimpleNamespace
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from . import jit, one_at_a_time
 
 
 def bernoulli_numpy(a, b, x):
@@ -41,7 +43,7 @@ FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
 GROUP = 56
 
 
-@njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
+@jit(parallel=True, fastmath=FASTMATH)
 def bernoulli_numba(a, b, x):
     B, K, D = a.shape
     real = a.dtype.type  # a bare 1 would turn float32 into float64
@@ -61,7 +63,7 @@ def bernoulli_numba(a, b, x):
     return log_px
 
 
-@njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
+@jit(parallel=True, fastmath=FASTMATH)
 def bernoulli_backward_numba(a, b, x):
     B, K, D = a.shape
     one = a.dtype.type(1)
@@ -77,9 +79,11 @@ def bernoulli_backward_numba(a, b, x):
 
 VERSIONS = {
     "numpy": SimpleNamespace(
-        forward=bernoulli_numpy, backward=bernoulli_backward_numpy
+        forward=bernoulli_numpy,
+        backward=bernoulli_backward_numpy,
     ),
     "numba": SimpleNamespace(
-        forward=bernoulli_numba, backward=bernoulli_backward_numba
+        forward=one_at_a_time(bernoulli_numba),
+        backward=one_at_a_time(bernoulli_backward_numba),
     ),
 }

@@ -13,7 +13,9 @@ log_px (B, K) float64, z, eps (B, K, L), log_sigma (B, L) -> log_w (B, K) float6
 from types import SimpleNamespace
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from . import jit, one_at_a_time
 
 
 def log_weight_numpy(log_px, z, eps, log_sigma):
@@ -22,7 +24,7 @@ def log_weight_numpy(log_px, z, eps, log_sigma):
     return log_px + ((eps**2 - z**2) / 2 + log_sigma[:, None, :]).sum(axis=2)  # eq. 8.3
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@jit(parallel=True)
 def log_weight_numba(log_px, z, eps, log_sigma):
     B, K, L = eps.shape
     log_w = np.empty((B, K))
@@ -38,5 +40,5 @@ def log_weight_numba(log_px, z, eps, log_sigma):
 
 VERSIONS = {
     "numpy": SimpleNamespace(forward=log_weight_numpy),
-    "numba": SimpleNamespace(forward=log_weight_numba),
+    "numba": SimpleNamespace(forward=one_at_a_time(log_weight_numba)),
 }

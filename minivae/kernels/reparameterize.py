@@ -18,7 +18,9 @@ dmu, dlog_sigma (B, L); one dtype throughout
 from types import SimpleNamespace
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from . import jit, one_at_a_time
 
 
 def reparameterize_numpy(mu, log_sigma, eps):
@@ -33,7 +35,7 @@ def reparameterize_backward_numpy(dz, eps, log_sigma, path, score):
     return dmu, dlog_sigma
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@jit(parallel=True)
 def reparameterize_numba(mu, log_sigma, eps):
     B, K, L = eps.shape
     z = np.empty_like(eps)
@@ -45,7 +47,7 @@ def reparameterize_numba(mu, log_sigma, eps):
     return z
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@jit(parallel=True)
 def reparameterize_backward_numba(dz, eps, log_sigma, path, score):
     B, K, L = eps.shape
     dmu = np.zeros_like(log_sigma)
@@ -65,9 +67,11 @@ def reparameterize_backward_numba(dz, eps, log_sigma, path, score):
 
 VERSIONS = {
     "numpy": SimpleNamespace(
-        forward=reparameterize_numpy, backward=reparameterize_backward_numpy
+        forward=reparameterize_numpy,
+        backward=reparameterize_backward_numpy,
     ),
     "numba": SimpleNamespace(
-        forward=reparameterize_numba, backward=reparameterize_backward_numba
+        forward=one_at_a_time(reparameterize_numba),
+        backward=one_at_a_time(reparameterize_backward_numba),
     ),
 }

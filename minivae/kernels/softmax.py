@@ -15,7 +15,8 @@ log_w (B, K) float64 -> lse (B,), w_norm (B, K) float64
 from types import SimpleNamespace
 
 import numpy as np
-from numba import njit
+
+from . import jit
 
 
 def softmax_numpy(log_w):
@@ -29,7 +30,7 @@ def softmax_numpy(log_w):
 
 
 # not parallel: B * K numbers are too few to share
-@njit(cache=True, error_model="numpy")
+@jit()
 def softmax_numba(log_w):
     B, K = log_w.shape
     lse = np.empty(B)

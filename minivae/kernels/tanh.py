@@ -9,7 +9,9 @@ a, h, dh, da: all of one shape, float32 or float64
 from types import SimpleNamespace
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from . import jit, one_at_a_time
 
 BLOCK = 4096  # elements a thread takes at a time: 16 KB of float32, half an L1 cache
 
@@ -26,7 +28,7 @@ def tanh_backward_numpy(dh, h):
 FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
 
 
-@njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
+@jit(parallel=True, fastmath=FASTMATH)
 def tanh_numba(a):
     h = np.empty_like(a)
     real = a.dtype.type  # a bare 1 would turn float32 into float64
@@ -42,7 +44,7 @@ def tanh_numba(a):
     return h
 
 
-@njit(cache=True, parallel=True, fastmath=FASTMATH, error_model="numpy")
+@jit(parallel=True, fastmath=FASTMATH)
 def tanh_backward_numba(dh, h):
     da = np.empty_like(h)
     one = h.dtype.type(1)
@@ -54,6 +56,12 @@ def tanh_backward_numba(dh, h):
 
 
 VERSIONS = {
-    "numpy": SimpleNamespace(forward=tanh_numpy, backward=tanh_backward_numpy),
-    "numba": SimpleNamespace(forward=tanh_numba, backward=tanh_backward_numba),
+    "numpy": SimpleNamespace(
+        forward=tanh_numpy,
+        backward=tanh_backward_numpy,
+    ),
+    "numba": SimpleNamespace(
+        forward=one_at_a_time(tanh_numba),
+        backward=one_at_a_time(tanh_backward_numba),
+    ),
 }
