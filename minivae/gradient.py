@@ -89,7 +89,7 @@ def bound_and_grad(
         not binary.
     """
     bound_of, rows_of = check_objective(model, bound, estimator, **options)
-    check_backward(backward, tau, rng)
+    check_backward(bound, backward, tau, rng)
     x = check_x(model, x)
     eps = check_eps(eps, len(x), model.latent_dims, model.dtype)
     if bound == "elbo_kl":
@@ -208,9 +208,11 @@ def option_names(function):
     }
 
 
-def check_backward(backward, tau, rng):
+def check_backward(bound, backward, tau, rng):
     """Refuse a way back that is unknown, or that cannot choose its samples."""
     choose("backward", backward, BACKWARDS)
+    if bound == "elbo_kl" and backward != "all":
+        raise ValueError(f"bound 'elbo_kl' has backward 'all' only; got {backward!r}")
     if backward != "all" and rng is None:
         raise ValueError(f"backward {backward!r} chooses samples: it needs rng")
     if not 0 < tau < np.inf:

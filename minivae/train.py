@@ -138,7 +138,7 @@ def train(
         After Ctrl-C, once the step is done; the last epoch's checkpoint stays.
     """
     bound_of, rows_of = check_objective(model, bound, estimator, **options)
-    check_backward(backward, tau, rng=True)
+    check_backward(bound, backward, tau, rng=True)
     if binarization is None:
         binarization = "dynamic" if model.likelihood == "bernoulli" else "none"
     choose("binarization", binarization, BINARIZATIONS)

@@ -251,6 +251,10 @@ TABLE = {
         lambda: mv.bound_and_grad(M, X, EPS, "vr", alpha=0.5, gamma=1),
         "bound 'vr' and estimator 'reparam' take no option gamma",
     ),
+    "backward: elbo_kl": (
+        lambda: mv.bound_and_grad(M, X, EPS, "elbo_kl", backward="single", rng=RNG),
+        "bound 'elbo_kl' has backward 'all' only; got 'single'",
+    ),
     "backward: name": (
         lambda: mv.bound_and_grad(M, X, EPS, backward="some"),
         "backward must be one of all, single, sparse; got 'some'",
