@@ -46,11 +46,12 @@ ARCHITECTURES = {
 def main(argv=None):
     """Run one command; return its exit code."""
     try:
-        args = parser().parse_args(argv)
-        limit_threads(args.threads)
-        code = args.command(args)
-        sys.stdout.flush()
-        return code
+        try:
+            args = parser().parse_args(argv)
+            limit_threads(args.threads)
+            return args.command(args)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe can be caught, not at exit
     except KeyboardInterrupt as stop:
         reason = f"{stop}. {GO_ON}" if str(stop) else "stopped"
         print(f"\nminivae: {reason}", file=sys.stderr)
