@@ -2,6 +2,10 @@
 on purpose.
 """
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -217,3 +221,32 @@ def test_adam(name, dtype, shape):
     for got, want in zip((p, m, v), (args64[0], args64[2], args64[3])):
         assert got.dtype == dtype
         compare(got, want, dtype)
+
+
+DIGESTS = """
+import hashlib, numpy as np, minivae as mv
+rng = np.random.default_rng(0)
+model = mv.VAE(113, (7,), ((30,),), rng=rng)
+x = (rng.random((9, 113)) < 0.5).astype(np.float32)
+adam = mv.Adam(model.params)
+value, grads = mv.bound_and_grad(model, x, model.draw_eps(9, 6, rng))
+adam.step(grads)
+arrays = [np.float64(value), *grads.values(), *model.params.values()]
+print([hashlib.md5(array.tobytes()).hexdigest() for array in arrays])
+"""
+
+
+def test_compiled_now_and_loaded_from_the_cache_agree_to_the_last_bit(tmp_path):
+    """Or a run that was killed in the process that compiled would not resume alike."""
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, loaded = (
+        subprocess.run(
+            [sys.executable, "-c", DIGESTS],
+            capture_output=True,
+            text=True,
+            env=env,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    )
+    assert compiled == loaded and len(compiled) > 100

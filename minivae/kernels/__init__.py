@@ -26,7 +26,11 @@ NAMES = ("numpy", "numba")  # "cuda" takes its place here when the files hold it
 
 
 def jit(**settings):
-    """Numba's njit, cached on disk where there is a folder to write to."""
+    """Numba's njit, cached on disk where there is a folder to write to.
+
+    No kernel asks for fastmath: sums that LLVM may reorder came out differently from
+    freshly compiled code than from the cache, and a resumed run would not be the same.
+    """
 
     def decorate(function):
         try:

@@ -36,14 +36,12 @@ def bernoulli_backward_numpy(a, b, x):
     return x[:, None, :] - sigmoid  # eq. 8.6
 
 
-# Neither "nnan" nor "ninf": a NaN must come out as a NaN.
-FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
 # log(1 + e1) + log(1 + e2) + ... = log((1 + e1)(1 + e2)...): one log for GROUP pixels.
 # 784 = 14 * 56, and a product of at most 2^56 is far below the largest float32, 2^128.
 GROUP = 56
 
 
-@jit(parallel=True, fastmath=FASTMATH)
+@jit(parallel=True)
 def bernoulli_numba(a, b, x):
     B, K, D = a.shape
     real = a.dtype.type  # a bare 1 would turn float32 into float64
@@ -63,7 +61,7 @@ def bernoulli_numba(a, b, x):
     return log_px
 
 
-@jit(parallel=True, fastmath=FASTMATH)
+@jit(parallel=True)
 def bernoulli_backward_numba(a, b, x):
     B, K, D = a.shape
     one = a.dtype.type(1)

@@ -24,11 +24,7 @@ def tanh_backward_numpy(dh, h):
     return dh * (1 - h * h)  # eq. 6.6
 
 
-# Neither "nnan" nor "ninf": a NaN must come out as a NaN.
-FASTMATH = {"contract", "reassoc", "arcp", "nsz"}
-
-
-@jit(parallel=True, fastmath=FASTMATH)
+@jit(parallel=True)
 def tanh_numba(a):
     h = np.empty_like(a)
     real = a.dtype.type  # a bare 1 would turn float32 into float64
@@ -44,7 +40,7 @@ def tanh_numba(a):
     return h
 
 
-@jit(parallel=True, fastmath=FASTMATH)
+@jit(parallel=True)
 def tanh_backward_numba(dh, h):
     da = np.empty_like(h)
     one = h.dtype.type(1)
