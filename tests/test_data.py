@@ -72,6 +72,11 @@ def idx(shape=(2, 3), body=None, magic=b"\x00\x00\x08", axes=None):
     )
 
 
+def idx_gz():
+    """As bytes that do not depend on the clock: they are part of a test's name."""
+    return gzip.compress(idx(), mtime=0)
+
+
 def written(tmp_path, raw, compress=True):
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(raw) if compress else raw)
@@ -104,8 +109,8 @@ def test_read_idx(tmp_path):
         (idx(shape=(2**32 - 1, 2**32 - 1), body=b"1"), True, "truncated"),
         (idx(body=b"\5" * 6), True, "checksum"),
         (b"plain text", False, "not a whole gzip file"),
-        (gzip.compress(idx() * 100, mtime=0)[:-9], False, "not a whole gzip file"),
-        (gzip.compress(idx(), mtime=0)[:9] + b"\xff" * 8, False, "not a whole gzip file"),
+        (idx_gz()[:-9], False, "not a whole gzip file"),
+        (idx_gz()[:9] + b"\xff" * 8, False, "not a whole gzip file"),
     ],
 )
 def test_read_idx_refuses(tmp_path, raw, compress, message):
