@@ -14,22 +14,18 @@ def choose(what, name, names):
     return name
 
 
-def check_size(name, value):
-    """``value`` as an int of at least 1."""
+def check_size(name, value, least=1):
+    """``value`` as an int of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{name} must be a whole number; got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1; got {value}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}; got {value}")
     return int(value)
 
 
 def check_seed(name, value):
     """``value`` as an int of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number; got {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} must be at least 0; got {value}")
-    return int(value)
+    return check_size(name, value, least=0)
 
 
 def check_array(name, array, shape, dtype):
