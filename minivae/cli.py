@@ -1,4 +1,4 @@
-"""The command line: minivae train | evaluate | sample | gradcheck | demo.
+"""The command line: minivae train | evaluate | sample | gradcheck | reproduce | demo.
 
 Exit codes: 0 done; 1 the run or the check failed; 2 wrong use or bad input; 130 stopped
 by Ctrl-C.
@@ -33,6 +33,7 @@ from .evaluate import evaluate
 from .gradient import BACKWARDS, BOUND_NAMES
 from .kernels import NAMES
 from .model import DTYPES, LIKELIHOODS, VAE
+from .reproduce import EXPERIMENTS
 from .train import BINARIZATIONS, PRESETS, NonFiniteError, load_run, train
 
 GO_ON = "To go on from there, run the same command again."
@@ -242,6 +243,18 @@ def gradcheck_command(args):
     return 1 if failed else 0
 
 
+def reproduce_command(args):
+    """Measure the family, and write the table, the raw numbers and the picture.
+
+    snr: signal-to-noise ratio of the gradients against K, on the linear-Gaussian toy of
+    Rainforth et al. (2018) and on an MNIST model. estimators: the same model trained by
+    each estimator. Both go on where they were stopped.
+    """
+    folder = args.out or Path("runs") / args.experiment
+    print(f"{EXPERIMENTS[args.experiment](folder)}\n\nwritten: {folder}")
+    return 0
+
+
 DEMO_RUNS = {"VAE (k = 1)": ("elbo", 1), "IWAE (k = 5)": ("iwae", 5)}
 DEMO_EPOCHS, DEMO_IMAGES = 6, 300
 
@@ -400,6 +413,15 @@ def parser():
         "minivae gradcheck --kernels numpy",
     )
     option("--kernels", nargs="+", choices=NAMES, default=NAMES, help="else all")
+
+    option = add(
+        "reproduce",
+        reproduce_command,
+        "measure the estimators",
+        "minivae reproduce snr --out runs/snr",
+    )
+    option("experiment", choices=[*EXPERIMENTS], help="what to measure")
+    option("--out", type=Path, help="a folder, if not runs/EXPERIMENT")
 
     option = add(
         "demo",

@@ -165,3 +165,22 @@ def normalised_weights(evaluations, path):
     right.set(xlabel=xlabel, ylabel="images", xscale="log")
     left.legend()
     save(figure, path)
+
+
+def signal_to_noise(curves, path):
+    """SNR of the gradient against K, one panel for each (model, parameters).
+
+    ``curves`` is (model, parameters) -> estimator -> list of (K, SNR); what is zero is
+    left out.
+    """
+    figure = new_figure(9, 7)
+    panels = figure.subplots(2, ceil(len(curves) / 2), squeeze=False, sharex=True)
+    for axes, ((model, parameters), by_estimator) in zip(panels.T.flat, curves.items()):
+        for i, (estimator, curve) in enumerate(by_estimator.items()):
+            points = [(k, ratio) for k, ratio in curve if ratio > 0]
+            label = "all estimators" if parameters == "theta" else estimator
+            axes.plot(*zip(*points), f"C{i}.-", label=label)
+        axes.set(title=f"{model}, {parameters}", xscale="log", yscale="log")
+        axes.set(xlabel="K", ylabel="signal / noise of the gradient")
+        axes.legend(fontsize="small")
+    save(figure, path)

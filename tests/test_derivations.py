@@ -1,6 +1,7 @@
 """Chapters and code point at each other, and neither points at nothing."""
 
 import ast
+import builtins
 import html
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ ANCHORED = re.compile(r'^<a id="(eq-[\w-]+)"></a>\n\n```math\n(.*?)^```$', re.M 
 LINK = re.compile(r"\[Eq\. \((\d+\.\d+)\)\]\(([\w.]*)#([\w-]+)\)")
 CODE = re.compile(r"^Code: \[`([\w.]+)`\]\(\.\./(minivae/[\w/]+\.py)\)$", re.M)
 CITE = re.compile(r"\beqs?\. (\d+\.\d+(?:(?:, | and | to )\d+\.\d+)*)")
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
 MACROS = "operatorname|mbox|phantom|newcommand|DeclareMathOperator|def|require"
 BANNED = rf"\\({MACROS})\b|\$\$"
 
@@ -140,3 +142,28 @@ def test_github_shows_the_mathematics(path):
     assert prose.count("$`") == prose.count("`$")
     fences = re.findall(r"^```(\S+)", source, flags=re.M)
     assert set(fences) <= {"math", "python", "text", "sh"}, fences
+
+
+def blocks():
+    return [
+        pytest.param(code, id=f"{path.stem}-{i}")
+        for path in CHAPTERS
+        for i, code in enumerate(BLOCK.findall(text(path)))
+    ]
+
+
+@pytest.mark.parametrize("code", blocks())
+def test_a_block_stands_alone(code):
+    """Each can be pasted into a fresh interpreter: it loads no name from another."""
+    tree, names = ast.parse(code), {*vars(builtins)}
+    stored, loaded = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            (loaded if isinstance(node.ctx, ast.Load) else stored).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            stored.add(node.name)
+        elif isinstance(node, ast.arg):
+            stored.add(node.arg)
+        elif isinstance(node, ast.alias):
+            stored.add((node.asname or node.name).split(".")[0])
+    assert loaded <= stored | names

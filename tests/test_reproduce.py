@@ -1,0 +1,128 @@
+"""The experiments, in small: their arithmetic, their files, and that they go on."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import minivae as mv
+from minivae import cli, reproduce
+from minivae.data import Dataset
+from minivae.train import generator
+
+
+def test_toy_is_rainforths():
+    """log p(x) in closed form, through the weights of a good q."""
+    model, x = reproduce.toy_model(np.random.default_rng(3), x_dim=2)
+    W, b = model.params["p1.mu.W"], model.params["p1.mu.b"]
+    exact = stats.multivariate_normal(b, np.eye(2) + W.T @ W).logpdf(x[0])
+    log_w = model.log_weights(x, model.draw_eps(1, 200_000, np.random.default_rng(0)))
+    value, w_norm, _ = mv.BOUNDS["iwae"](log_w)
+    assert value[0] == pytest.approx(exact, abs=4 * np.sqrt((w_norm**2).sum()))
+    assert (w_norm**2).sum() < 2 / 200_000  # q is near the posterior, sigma too large
+
+
+@pytest.mark.parametrize("estimator", ["reparam", "dreg", "score", "piwae"])
+def test_gradient_moments(estimator):
+    model, x = reproduce.toy_model(np.random.default_rng(1), x_dim=3)
+    R, k = 40, 16
+    moments = reproduce.gradient_moments(model, x, k, estimator, R, seed=5)
+    eps = [model.draw_eps(1, k, generator(5, k, r)) for r in range(R + 100)]
+    options = {}
+    if estimator == "piwae":
+        options["m"] = 2
+    if estimator == "score":
+        values = [mv.bound_and_grad(model, x, e, "iwae")[0] for e in eps[R:]]
+        options["baseline"] = np.mean(values)
+    grads = [
+        mv.bound_and_grad(model, x, e, "iwae", estimator, **options)[1] for e in eps[:R]
+    ]
+    for group, network in (("theta", "p1"), ("phi", "q1")):
+        g = np.array(
+            [np.concatenate([g[n].ravel() for n in g if network in n]) for g in grads]
+        )
+        noise2 = g.var(axis=0, ddof=1).sum()
+        signal2 = (g.mean(axis=0) ** 2).sum() - noise2 / R
+        assert moments[f"{group}_noise2"] == pytest.approx(noise2, rel=1e-9)
+        assert moments[f"{group}_signal2"] == pytest.approx(signal2, rel=1e-6)
+
+
+def planted_rows():
+    """theta: K^(1/2). phi: dreg K^(1/2), reparam K^(-1/2) by dreg's signal."""
+    rows = []
+    for name in ("toy", "mnist"):
+        for k in reproduce.SNR_SAMPLES:
+            theta = {"theta_signal2": 4.0, "theta_noise2": 1 / k}
+            phi = {
+                "dreg": {"phi_signal2": 9 / k**2, "phi_noise2": 1 / k**3},
+                "reparam": {"phi_signal2": -7.0, "phi_noise2": 1 / k},
+                "stl": {"phi_signal2": -1.0, "phi_noise2": 1.0},
+            }
+            rows += [
+                {"model": name, "estimator": estimator, "k": k} | theta | moments
+                for estimator, moments in phi.items()
+            ]
+    return rows
+
+
+def test_slopes():
+    curves = reproduce.snr_curves(planted_rows())
+    assert list(curves["toy", "theta"]) == ["reparam"]
+    assert dict(curves["toy", "theta"]["reparam"])[64] == pytest.approx(16)
+    assert dict(curves["toy", "phi"]["dreg"])[64] == pytest.approx(24)
+    assert dict(curves["toy", "phi"]["reparam"])[64] == pytest.approx(3 / 8)
+    table = reproduce.snr_table(curves)
+    assert "| theta | all of them | +1/2 | +0.50 | +0.50 | 16 | 16 |" in table
+    assert "| phi | dreg | +1/2 | +0.50 | +0.50 | 24 | 24 |" in table
+    assert "| phi | reparam | -1/2 | -0.50 | -0.50 | 0.375 | 0.375 |" in table
+    assert "| phi | stl | +1/2 | +nan | +nan | 0 | 0 |" in table  # drowned, and says so
+
+
+@pytest.fixture
+def small(monkeypatch):
+    rng = np.random.default_rng(0)
+    images, labels = rng.random((60, 784), np.float32) ** 4, np.zeros(60, np.uint8)
+    data = Dataset(images, labels, images[:20], labels[:20])
+    monkeypatch.setattr(reproduce, "load", lambda name: data)
+    for name, value in {
+        "SNR_SAMPLES": (1, 64),
+        "SNR_REPLICATES": {"toy": 3, "mnist": 3},
+        "SNR_EPOCHS": 1,
+        "RUN_K": 10,
+        "RUN_IMAGES": 20,
+        "RUN_WEIGHTS": 10,
+    }.items():
+        monkeypatch.setattr(reproduce, name, value)
+    return data
+
+
+@pytest.mark.parametrize("experiment", [*reproduce.EXPERIMENTS])
+def test_an_experiment_goes_on(experiment, small, tmp_path, capsys, monkeypatch):
+    command = ["reproduce", experiment, "--out", str(tmp_path)]
+    worker = {"snr": "gradient_moments", "estimators": "evaluate"}[experiment]
+    real, calls = getattr(reproduce, worker), []
+
+    def stopping(*args, **settings):
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        calls.append(args)
+        return real(*args, **settings)
+
+    monkeypatch.setattr(reproduce, worker, stopping)
+    assert cli.main(command) == 130
+    monkeypatch.setattr(
+        reproduce, worker, lambda *args, **s: calls.append(args) or real(*args, **s)
+    )
+    assert cli.main(command) == 0
+    points = {"snr": 2 * (8 * 2 - 1), "estimators": 2 * 8}[experiment]
+    assert len(calls) == points  # none was made twice
+    out = capsys.readouterr().out
+    table = (tmp_path / "table.md").read_text()
+    assert table in out and all(name in table for name in mv.ESTIMATORS)
+    rows = json.loads((tmp_path / f"{experiment}.json").read_text())["rows"]
+    assert len(rows) == points
+    if experiment == "snr":
+        assert (tmp_path / "snr.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(reproduce, worker, stopping)  # which would stop at once
+    assert cli.main(command) == 0
