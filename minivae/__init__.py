@@ -13,8 +13,9 @@ Symbols    x (B, D); eps, z (B, K, L); mu, log_sigma (B, L); log_w (B, K)
 
 Data flows one way, and a module imports only from those before it:
 
-    kernels  inputs  layers  mlp  gaussian  bernoulli  model  bounds  estimators
-    gradient  adam  data  checkpoint  train  evaluate  check  plots  reproduce  cli
+    kernels  inputs  noise  params  threads  layers  mlp  gaussian  bernoulli  model
+    bounds  estimators  gradient  adam  data  checkpoint  train  evaluate  check  plots
+    reproduce  cli
 """
 
 from .adam import Adam

@@ -1,10 +1,12 @@
 """Adam (Kingma & Ba 2015), written out and going uphill."""
 
-import numpy as np
-
-from .inputs import DTYPES, choose
+from .inputs import choose
 from .kernels import NAMES
 from .kernels import adam as adam_kernel
+from .params import Params
+from .threads import count, each, even_slices
+
+SHARE = 100_000  # parameters below which another thread costs more than it gives
 
 
 class Adam:
@@ -12,8 +14,8 @@ class Adam:
 
     Parameters
     ----------
-    params : dict
-        Name -> C-contiguous array; changed in place by `step`.
+    params : Params
+        A model's ``params``; changed in place by `step`.
     learning_rate : float
         May be set anew between steps.
     beta1, beta2 : float
@@ -27,8 +29,8 @@ class Adam:
     ----------
     t : int
         Steps taken.
-    m, v : dict
-        Name -> array: the running means.
+    m, v : Params
+        The running means.
     """
 
     def __init__(
@@ -43,18 +45,21 @@ class Adam:
         self.params, self.learning_rate = params, learning_rate
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         self.kernels = choose("kernels", kernels, NAMES)
-        for name, array in params.items():
-            if not array.flags.c_contiguous or array.dtype.name not in DTYPES:
-                raise ValueError(
-                    f"{name} must be a C-contiguous array of {' or '.join(DTYPES)};"
-                    f" got {array.dtype}, strides {array.strides}"
-                )
+        if not isinstance(params, Params):
+            raise TypeError(
+                "params must be a model's, or another minivae.params.Params;"
+                f" got {type(params).__name__}"
+            )
         self.t = 0
-        self.m = {name: np.zeros_like(array) for name, array in params.items()}
-        self.v = {name: np.zeros_like(array) for name, array in params.items()}
+        self.m, self.v = params.like(), params.like()
 
     def step(self, grads):
         """One step along ``grads``, a dict shaped like ``params``.
+
+        Returns
+        -------
+        finite : bool
+            False if there was a NaN or an infinity in ``grads``.
 
         Raises
         ------
@@ -67,18 +72,17 @@ class Adam:
                 raise ValueError(
                     f"the gradient of {name} must be of shape {p.shape}; got {got}"
                 )
+        if not isinstance(grads, Params) or list(grads) != list(self.params):
+            in_order = {name: grads[name] for name in self.params}
+            grads = Params.of(in_order, self.params.vector.dtype)
         self.t += 1
+        vectors = [arrays.vector for arrays in (self.params, grads, self.m, self.v)]
+        settings = self.learning_rate, self.beta1, self.beta2, self.epsilon
         step = adam_kernel.VERSIONS[self.kernels].step
-        for name, p in self.params.items():
-            m, v = self.m[name], self.v[name]
-            step(
-                p,
-                grads[name],
-                m,
-                v,
-                self.t,
-                self.learning_rate,
-                self.beta1,
-                self.beta2,
-                self.epsilon,
-            )
+
+        def on_share(part):
+            return step(*(vector[part] for vector in vectors), self.t, *settings)
+
+        n = len(vectors[0])
+        n_shares = max(1, min(count(), n // SHARE))
+        return all(each(on_share, even_slices(0, n, n_shares)))

@@ -8,8 +8,7 @@ between this forward and this backward, a chunk at a time.
 import numpy as np
 
 from .kernels import bernoulli as bernoulli_kernel
-from .layers import linear_backward
-from .mlp import add_linear_grads
+from .layers import linear_backward, linear_backward_params
 
 
 def bernoulli_forward(h, params, name, x, kernels):
@@ -43,8 +42,8 @@ def bernoulli_backward(cache, grads, name, coef, kernels):
     """
     h, W, a, b, x = cache
     dlogits = bernoulli_kernel.VERSIONS[kernels].backward(a, b, x)  # eq. 8.6
-    dlogits = dlogits.reshape(len(h), -1)  # (B * K, D)
-    add_linear_grads(grads, name, dlogits, (h, W), coef)
+    dlogits = dlogits.reshape(len(h), W.shape[1])  # (B * K, D)
+    linear_backward_params(dlogits, (h, W), grads, name, coef)
     return linear_backward(dlogits, (h, W))
 
 

@@ -14,6 +14,7 @@ from . import bernoulli, gaussian, layers, mlp
 from .bounds import BOUNDS
 from .gradient import bound_and_grad
 from .model import VAE
+from .params import Params
 
 TOLERANCE = 1e-8  # of |gradient| |direction|
 # options to check the bounds with: each differs from the bounds it contains
@@ -152,7 +153,8 @@ def check_pieces(kernels, seed=0):
     at = {"x": normal(B, H), "W": normal(H, D), "b": normal(D)}
     dy, coef = normal(B, D), normal(B)
     _, cache = layers.linear_forward(**at)
-    dW, db = layers.linear_backward_params(dy, cache, coef)
+    grads = Params({"linear.W": (H, D), "linear.b": (D,)}, np.float64, np.empty)
+    layers.linear_backward_params(dy, cache, grads, "linear", coef)
     dx = layers.linear_backward(dy, cache)
     checks += named(
         "linear", lambda: (dy * layers.linear_forward(**at)[0]).sum(), at, {"x": dx}
@@ -161,7 +163,7 @@ def check_pieces(kernels, seed=0):
         "linear",
         lambda: (coef[:, None] * dy * layers.linear_forward(**at)[0]).sum(),
         at,
-        {"W": dW, "b": db},
+        {"W": grads["linear.W"], "b": grads["linear.b"]},
     )
 
     # tanh
@@ -180,13 +182,14 @@ def check_pieces(kernels, seed=0):
     mlp.mlp_init(at, "net", D, (H, L), rng, np.float64)
     dh = normal(B, L)
     _, cache = mlp.mlp_forward(at["x"], at, "net", 2, kernels)
-    grads = {name: np.zeros_like(array) for name, array in at.items()}
-    grads["x"] = mlp.mlp_backward(dh, cache, grads, "net", kernels)
+    weights = {name: array for name, array in at.items() if name != "x"}
+    grads = Params.of(weights, np.float64).like(np.empty)
+    dx = mlp.mlp_backward(dh, cache, grads, "net", kernels)
     checks += named(
         "mlp",
         lambda: (dh * mlp.mlp_forward(at["x"], at, "net", 2, kernels)[0]).sum(),
         at,
-        grads,
+        grads | {"x": dx},
     )
 
     # Bernoulli head
@@ -200,7 +203,7 @@ def check_pieces(kernels, seed=0):
         ).sum()
 
     _, cache = bernoulli.bernoulli_forward(at["h"], at, "head", x, kernels)
-    grads = {name: np.zeros_like(at[name]) for name in ("head.W", "head.b")}
+    grads = Params({"head.W": (H, D), "head.b": (D,)}, np.float64)
     dh = bernoulli.bernoulli_backward(cache, grads, "head", seed_rows.ravel(), kernels)
     checks += named(
         "bernoulli", bernoulli_sum, at, grads | {"h": seed_rows.reshape(-1, 1) * dh}

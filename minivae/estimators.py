@@ -131,7 +131,14 @@ IWAE_ONLY = {
 }
 
 
-def thin(theta, path, backward, tau, rng):
+def draw_for_thin(B, K, backward, rng):
+    """The uniform numbers that `thin` takes: (B, K), or as few as it needs."""
+    if backward == "all":
+        return np.empty((B, 0))
+    return rng.random((B, K if backward == "sparse" else 1))
+
+
+def thin(theta, path, backward, tau, uniform):
     """Fewer samples in the backward pass, with the same mean.
 
     "sparse" keeps sample k with probability min(1, a[k] / tau), where a[k] is the
@@ -145,7 +152,8 @@ def thin(theta, path, backward, tau, rng):
     backward : str
         "single" or "sparse".
     tau : float
-    rng : numpy.random.Generator
+    uniform : ndarray
+        From `draw_for_thin`.
 
     Returns
     -------
@@ -154,13 +162,13 @@ def thin(theta, path, backward, tau, rng):
     a = np.maximum(np.abs(theta), np.abs(path))
     if backward == "sparse":
         probability = np.minimum(1, a / tau)  # eq. 21.1
-        keep = rng.random(a.shape) < probability
+        keep = uniform < probability
     else:
         total = a.sum(axis=1, keepdims=True)
         probability = a / np.where(total == 0, 1, total)  # eq. 21.2
         # the first sample whose running sum exceeds a uniform number
         running = a.cumsum(axis=1)
-        below = running <= rng.random((len(a), 1)) * running[:, -1:]
+        below = running <= uniform * running[:, -1:]
         keep = (np.arange(a.shape[1]) == below.sum(axis=1, keepdims=True)) & (a > 0)
     scale = np.divide(keep, probability, where=keep, out=np.zeros_like(a))
     return scale * theta, scale * path

@@ -10,11 +10,12 @@ from .data import binarize
 from .gaussian import kl_to_standard_normal
 from .inputs import check_grey, check_seed, check_size
 from .model import check_x, log_weights_forward, q1_forward
+from .noise import normal
+from .threads import each, shares
 from .train import interruptible
 
 BOUND_SIZES = (1, 5, 50, 500, 5000)
-IMAGES = 25  # evaluated together: with 10 samples each, a block of 250 rows
-SAMPLES = 10
+IMAGES, SAMPLES = 50, 20  # a block: the images are shared among threads
 ACTIVE = 0.01  # variance above which a unit is active (Burda et al. 2016, section 5.2)
 
 
@@ -108,28 +109,31 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
         images = check_grey("images", images, model.x_dim, model.dtype)
         images = binarize(images, np.random.default_rng(binarize_seed))
     x = check_x(model, images)
-    rng = np.random.default_rng(seed)
     n, sizes = len(x), sorted({size for size in BOUND_SIZES if size < k} | {k})
     bounds = {size: np.empty(n) for size in sizes}
     log_px, kl, ess, weights = np.empty(n), np.empty(n), np.empty(n), np.zeros(k)
     means = [np.empty((n, L)) for L in model.latent_dims]  # E_q[z_l|x]
 
+    def weigh(rows):
+        """Fill in what is measured of these images; the sum of their sorted weights."""
+        drawn = draw_weights(model, x[rows], k, seed, rows)
+        log_w, log_px[rows], kl[rows], here = drawn
+        for mean, mean_here in zip(means, here):
+            mean[rows] = mean_here
+        for size in sizes:  # eq. 12.2; an incomplete last group is left out
+            groups = log_w[:, : k // size * size].reshape(-1, size)
+            value, _, _ = iwae(groups, kernels=model.kernels)
+            bounds[size][rows] = value.reshape(len(log_w), -1).mean(axis=1)
+        _, w_norm, _ = iwae(log_w, kernels=model.kernels)
+        ess[rows] = 1 / (w_norm**2).sum(axis=1)  # eq. 12.4
+        return np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0)
+
     bar = tqdm(total=n, desc=f"evaluate, k = {k}", unit="img", disable=not progress)
     with bar, interruptible() as interrupted:
         for start in range(0, n, IMAGES):
-            rows = slice(start, start + IMAGES)
-            drawn = draw_weights(model, x[rows], k, rng)
-            log_w, log_px[rows], kl[rows], here = drawn
-            for mean, mean_here in zip(means, here):
-                mean[rows] = mean_here
-            for size in sizes:  # eq. 12.2; an incomplete last group is left out
-                groups = log_w[:, : k // size * size].reshape(-1, size)
-                value, _, _ = iwae(groups, kernels=model.kernels)
-                bounds[size][rows] = value.reshape(len(log_w), -1).mean(axis=1)
-            _, w_norm, _ = iwae(log_w, kernels=model.kernels)
-            ess[rows] = 1 / (w_norm**2).sum(axis=1)  # eq. 12.4
-            weights += np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0) / n
-            bar.update(len(log_w))
+            stop = min(start + IMAGES, n)
+            weights += sum(each(weigh, shares(start, stop, k))) / n
+            bar.update(stop - start)
             if interrupted():
                 raise KeyboardInterrupt(f"stopped after {bar.n} of {n} images")
 
@@ -150,8 +154,16 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
     )
 
 
-def draw_weights(model, x, k, rng):
+def draw_weights(model, x, k, seed, images):
     """``k`` log-weights of each image, a block of samples at a time.
+
+    Parameters
+    ----------
+    x : ndarray of shape (B, D)
+    seed : int
+        Of eps, which is drawn by its place.
+    images : slice
+        The images' numbers.
 
     Returns
     -------
@@ -168,7 +180,12 @@ def draw_weights(model, x, k, rng):
     means = [q1[0]] + [np.zeros((len(x), L)) for L in model.latent_dims[1:]]
     for start in range(0, k, SAMPLES):
         block = slice(start, min(start + SAMPLES, k))
-        eps = model.draw_eps(len(x), block.stop - block.start, rng)
+        shapes = [(block.stop - start, L) for L in model.latent_dims]
+        eps = [
+            normal(seed, 0, start // SAMPLES, l, images, shape, model.kernels)
+            for l, shape in enumerate(shapes, start=1)
+        ]
+        eps = [e.astype(model.dtype, copy=False) for e in eps]
         log_w[:, block], cache = log_weights_forward(model, x, q1, eps)
         log_px += cache["log_px"].sum(axis=1) / k
         for l, mean in enumerate(means[1:], start=2):

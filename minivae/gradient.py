@@ -3,18 +3,18 @@
     x -> q_1 -> z -> p -> log_w -> bound -> theta, path, score
     dq_1 <- dz <- dp <- theta, path, score
 
-The minibatch is walked in chunks of whole images. An image's coefficients need only its
-own K log-weights, so a chunk goes all the way forward and back while its logits are in
-the cache; the (B, K, D) array of all logits never exists.
+The minibatch is shared among threads, and walked in chunks of whole images. An image's
+coefficients need only its own K log-weights, so a chunk goes all the way forward and
+back while its logits are in the cache; the (B, K, D) array of all logits never exists.
 """
 
 import inspect
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
 from .bounds import BOUNDS
-from .estimators import ESTIMATORS, IWAE_ONLY, thin
+from .estimators import ESTIMATORS, IWAE_ONLY, draw_for_thin, thin
 from .gaussian import (
     kl_to_standard_normal,
     kl_to_standard_normal_backward,
@@ -33,6 +33,7 @@ from .model import (
     q1_backward,
     q1_forward,
 )
+from .threads import each, shares
 
 BOUND_NAMES = (*BOUNDS, "elbo_kl")
 BACKWARDS = ("all", "single", "sparse")
@@ -88,54 +89,94 @@ def bound_and_grad(
         For an unknown name, wrong shapes, values that are not finite, and an x that is
         not binary.
     """
-    bound_of, rows_of = check_objective(model, bound, estimator, **options)
+    objective = check_objective(model, bound, estimator, **options)
     check_backward(bound, backward, tau, rng)
     x = check_x(model, x)
     eps = check_eps(eps, len(x), model.latent_dims, model.dtype)
-    if bound == "elbo_kl":
-        return elbo_kl_and_grad(model, x, eps)
     B, K, _ = eps[0].shape
-    value = np.empty(B)
-    grads = {name: np.zeros_like(array) for name, array in model.params.items()}
+    uniform = draw_for_thin(B, K, backward, rng)
+
+    def inputs(images):
+        return x[images], part(eps, images), uniform[images]
+
+    return walk(model, B, K, inputs, objective, backward, tau)
+
+
+def walk(model, B, K, inputs, objective, backward="all", tau=0.1):
+    """`bound_and_grad` without its checks: each thread walks with its share of images.
+
+    Parameters
+    ----------
+    inputs : callable
+        A slice of the minibatch's images -> their x (B, D), their eps, and the uniform
+        numbers of `thin`; called by the thread that needs them.
+    objective
+        From `check_objective`.
+    """
+    walk_share = elbo_kl_share if objective is None else log_weight_share
+
+    def on_share(images):
+        x, eps, uniform = inputs(images)
+        thinning = backward, tau, uniform
+        return walk_share(model, x, eps, 1 / B, objective, thinning)
+
+    values, grads = zip(*each(on_share, shares(0, B, K)))
+    for other in grads[1:]:
+        grads[0].vector += other.vector
+    return float(np.concatenate(values).mean()), grads[0]
+
+
+def log_weight_share(model, x, eps, weight, objective, thinning):
+    """The walk of one thread, over its images: the bound of each, and the gradient of
+    ``weight`` times their sum.
+
+    Returns
+    -------
+    value : ndarray of shape (B,)
+    grads : Params
+    """
+    B, K, _ = eps[0].shape
+    bound_of, rows_of = objective
+    backward, tau, uniform = thinning
+    value, grads = np.empty(B), model.params.like(np.empty)
 
     q1, q1_cache = q1_forward(model, x)  # mu, log_sigma: (B, L_1) each
     dmu, dlog_sigma = (np.empty_like(head) for head in q1)
-    for images in chunks(B, K):
+    for images in chunks(B, K, backward):
         here = x[images], part(q1, images), part(eps, images)
         log_w, cache = log_weights_forward(model, *here)
         # the turn: log-weights -> a bound -> how much each sample counts
         value[images], theta, path, score = rows_of(bound_of, log_w)
         if backward != "all":
-            theta, path = thin(theta, path, backward, tau, rng)
+            theta, path = thin(theta, path, backward, tau, uniform[images])
         # the way back; the batch mean is one more factor
-        rows = theta / B, path / B, score / B
+        rows = weight * theta, weight * path, weight * score
         dheads = log_weights_backward(model, *rows, cache, grads)
         dmu[images], dlog_sigma[images] = dheads
     q1_backward(model, (dmu, dlog_sigma), q1_cache, grads)
-    return float(value.mean()), grads
+    return value, grads
 
 
-def elbo_kl_and_grad(model, x, eps):
-    """The ELBO as reconstruction less closed-form KL (eq. 4.1), and its gradient.
+def elbo_kl_share(model, x, eps, weight, *_):
+    """The same for the ELBO as reconstruction less closed-form KL (eq. 4.1).
 
     It is no function of the log-weights: log p(x|z) is sampled and the KL is not. So
     its walk is its own, and shorter.
     """
     B, K, _ = eps[0].shape
-    value = np.empty(B)
-    grads = {name: np.zeros_like(array) for name, array in model.params.items()}
+    value, grads = np.empty(B), model.params.like(np.empty)
 
     (mu, log_sigma), q1_cache = q1_forward(model, x)
     kl = kl_to_standard_normal(mu, log_sigma)  # (B,)
-    dmu, dlog_sigma = kl_to_standard_normal_backward(mu, log_sigma)
-    dmu, dlog_sigma = -dmu / B, -dlog_sigma / B  # the KL's part
+    dkl = kl_to_standard_normal_backward(mu, log_sigma)
+    dmu, dlog_sigma = (-weight * d for d in dkl)  # the KL's part
     for images in chunks(B, K):
         q = mu[images], log_sigma[images]
         z = reparameterize(*q, eps[0][images], model.kernels)
         log_px, cache = decoder_forward(model, z, x[images])
         value[images] = log_px.mean(axis=1) - kl[images]  # eq. 4.1
         # the way back: each sample counts 1 / K, and reaches q through z only
-        theta = np.full((log_px.size, 1), 1 / (B * K), model.dtype)
+        theta = np.full((log_px.size, 1), weight / K, model.dtype)
         dz = theta * decoder_backward(model, theta[:, 0], cache, grads)
         path = score = np.zeros(log_px.shape, model.dtype)
         draw = dz.reshape(z.shape), eps[0][images], log_sigma[images]
@@ -143,7 +184,7 @@ def elbo_kl_and_grad(model, x, eps):
         dmu[images] += dheads[0]
         dlog_sigma[images] += dheads[1]
     q1_backward(model, (dmu, dlog_sigma), q1_cache, grads)
-    return float(value.mean()), grads
+    return value, grads
 
 
 def check_objective(model, bound, estimator, **options):
@@ -151,8 +192,9 @@ def check_objective(model, bound, estimator, **options):
 
     Returns
     -------
-    bound_of, rows_of : callable
-        log_w -> value, c, dc; and bound_of, log_w -> value, theta, path, score.
+    objective : pair of callable, or None for "elbo_kl"
+        bound_of: log_w -> value, c, dc; and rows_of: bound_of, log_w -> value, theta,
+        path, score.
 
     Raises
     ------
@@ -191,11 +233,13 @@ def check_objective(model, bound, estimator, **options):
             f"bound {bound!r} and estimator {estimator!r} take no option"
             f" {', '.join(sorted(nobodys))}"
         )
-    if bound_of is not None:
-        bound_of = partial(bound_of, kernels=model.kernels, **taken["bound"])
+    if bound_of is None:
+        return None
+    bound_of = partial(bound_of, kernels=model.kernels, **taken["bound"])
     return bound_of, partial(rows_of, **taken["estimator"])
 
 
+@cache
 def option_names(function):
     """The options of a bound or an estimator: name -> whether it is needed."""
     if function is None:

@@ -39,7 +39,8 @@ def linear_forward(x, W, b):
     cache : tuple
         What the backward needs.
     """
-    y = x @ W + b  # (R, O)  eq. 6.1
+    y = x @ W  # (R, O)
+    y += b  # eq. 6.1
     return y, (x, W)
 
 
@@ -58,26 +59,25 @@ def linear_backward(dy, cache):
     return dy @ W.T  # (R, I)  eq. 6.2
 
 
-def linear_backward_params(dy, cache, coef=None):
-    """The gradient of a linear map's parameters, row r counted ``coef[r]`` times.
+def linear_backward_params(dy, cache, grads, name, coef=None):
+    """Add the gradient of a linear map's parameters to ``grads``.
 
     Parameters
     ----------
     dy : ndarray of shape (R, O)
         Each row's gradient with seed 1.
+    grads : Params
+        Holds ``name.W`` (I, O) and ``name.b`` (O,).
     coef : ndarray of shape (R,), optional
-        The rows' coefficients (an estimator's theta). Left out, all are 1.
-
-    Returns
-    -------
-    dW : ndarray of shape (I, O)
-    db : ndarray of shape (O,)
+        How often each row counts (an estimator's theta). Left out, once.
     """
     x, _ = cache
-    if coef is not None:
+    if coef is None:
+        coef = np.ones(len(dy), dy.dtype)
+    else:
         x = coef[:, None] * x  # counts the row's outer product with dy
-    db = dy.sum(axis=0) if coef is None else coef @ dy  # eq. 6.4
-    return x.T @ dy, db  # eq. 6.3
+    grads.add_product(f"{name}.W", x.T, dy)  # eq. 6.3
+    grads.add_product(f"{name}.b", coef, dy)  # eq. 6.4
 
 
 def tanh_forward(a, kernels):

@@ -69,8 +69,8 @@ def mlp_backward(dh, cache, grads, name, kernels, coef=None, down_to_x=True):
     dh : ndarray of shape (R, H)
     cache : list
         From `mlp_forward`.
-    grads : dict
-        Name -> array, added to in place; None when only dx is wanted.
+    grads : Params
+        Added to in place; None when only dx is wanted.
     coef : ndarray of shape (R,), optional
         How often each row counts in the parameters' gradients; dx is not scaled by it.
     down_to_x : bool
@@ -81,7 +81,8 @@ def mlp_backward(dh, cache, grads, name, kernels, coef=None, down_to_x=True):
         linear_cache, tanh_cache = cache[i - 1]
         da = tanh_backward(dh, tanh_cache, kernels)
         if grads is not None:
-            add_linear_grads(grads, f"{name}.hidden{i}", da, linear_cache, coef)
+            layer = f"{name}.hidden{i}"
+            linear_backward_params(da, linear_cache, grads, layer, coef)
         if i == 1 and not down_to_x:
             return None
         dh = linear_backward(da, linear_cache)
@@ -91,10 +92,3 @@ def mlp_backward(dh, cache, grads, name, kernels, coef=None, down_to_x=True):
 def mlp_cache_rows(cache, rows):
     """The cache of some rows only."""
     return [((x[rows], W), (h[rows],)) for (x, W), (h,) in cache]
-
-
-def add_linear_grads(grads, name, dy, cache, coef=None):
-    """Add a linear layer's dW and db to ``grads``, in place."""
-    dW, db = linear_backward_params(dy, cache, coef)
-    grads[f"{name}.W"] += dW
-    grads[f"{name}.b"] += db

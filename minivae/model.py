@@ -12,7 +12,6 @@ Gaussian belongs to an image and has K draws, (B, K, L). For a deeper q_l it bel
 a row and has one draw, (B * K, 1, L): the same functions serve both.
 """
 
-from itertools import pairwise
 from math import ceil
 
 import numpy as np
@@ -42,18 +41,20 @@ from .inputs import (
     choose,
 )
 from .kernels import NAMES
-from .layers import linear_backward, linear_forward
+from .layers import linear_backward, linear_backward_params, linear_forward
 from .mlp import (
-    add_linear_grads,
     linear_init,
     mlp_backward,
     mlp_cache_rows,
     mlp_forward,
     mlp_init,
 )
+from .params import Params
+from .threads import each, even_slices, shares
 
-# 256 rows of 784 float32 logits are 0.8 MB: still in the cache on the way back
-CHUNK_ROWS = 256
+# 512 rows of 784 float32 logits are 1.6 MB: still in the cache on the way back. With a
+# thinned backward there is little to come back for, and fewer, larger products win.
+CHUNK_ROWS = {"all": 512, "single": 1024, "sparse": 1024}
 LIKELIHOODS = ("bernoulli", "bernoulli-grey", "gaussian")
 
 
@@ -133,7 +134,7 @@ class VAE:
         self.device = choose("device", device, ["cpu"])
         self.kernels = choose("kernels", kernels, NAMES)
 
-        self.params = {}
+        arrays = {}
         units = (self.x_dim, *self.latent_dims)  # of z_0 = x, z_1, z_2, ...
         for l, hidden in enumerate(self.hidden_dims, start=1):
             q_heads, p_heads = ("mu", "log_sigma"), ("mu", "log_sigma")
@@ -142,8 +143,12 @@ class VAE:
             elif l == 1 and x_sigma is not None:
                 p_heads = ("mu",)
             below, above = units[l - 1], units[l]
-            self._add_network(f"q{l}", below, hidden, above, q_heads, rng)
-            self._add_network(f"p{l}", above, hidden[::-1], below, p_heads, rng)
+            for name, *sizes, heads in (
+                (f"q{l}", below, hidden, above, q_heads),
+                (f"p{l}", above, hidden[::-1], below, p_heads),
+            ):
+                network_init(arrays, name, *sizes, heads, rng, self.dtype)
+        self.params = Params.of(arrays, self.dtype)
         if x_mean is not None:
             x_mean = check_array("x_mean", x_mean, (self.x_dim,), np.float64)
             if likelihood == "gaussian":
@@ -152,12 +157,6 @@ class VAE:
                 check_range("x_mean", x_mean)
                 x_mean = np.clip(x_mean, 0.001, 0.999)
                 self.params["p1.logits.b"][...] = np.log(x_mean / (1 - x_mean))
-
-    def _add_network(self, name, n_in, hidden, n_out, heads, rng):
-        mlp_init(self.params, name, n_in, hidden, rng, self.dtype)
-        n_last = (n_in, *hidden)[-1]  # without hidden layers the heads read the input
-        for head in heads:
-            linear_init(self.params, f"{name}.{head}", n_last, n_out, rng, self.dtype)
 
     def config(self):
         """The arguments that build this model again, as JSON can hold them."""
@@ -207,13 +206,17 @@ class VAE:
         """
         x = check_x(self, x)
         eps = check_eps(eps, len(x), self.latent_dims, self.dtype)
-        q1, _ = q1_forward(self, x)
-        log_w = np.empty(eps[0].shape[:2])
-        for images in chunks(*log_w.shape):
-            log_w[images], _ = log_weights_forward(
-                self, x[images], part(q1, images), part(eps, images)
-            )
-        return log_w
+
+        def log_weights_of(images):
+            here, eps_here = x[images], part(eps, images)
+            q1, _ = q1_forward(self, here)
+            log_w = np.empty(eps_here[0].shape[:2])
+            for rows in chunks(*log_w.shape):
+                args = here[rows], part(q1, rows), part(eps_here, rows)
+                log_w[rows], _ = log_weights_forward(self, *args)
+            return log_w
+
+        return np.concatenate(each(log_weights_of, shares(0, *eps[0].shape[:2])))
 
     def encode(self, x):
         """mu and log_sigma of q(z_1|x), each (B, L_1), for x (B, D)."""
@@ -252,6 +255,14 @@ class VAE:
 # One conditional Gaussian: an MLP and its two heads
 
 
+def network_init(arrays, name, n_in, hidden, n_out, heads, rng, dtype):
+    """Add the arrays of an MLP and its heads to ``arrays``."""
+    mlp_init(arrays, name, n_in, hidden, rng, dtype)
+    n_last = (n_in, *hidden)[-1]  # without hidden layers the heads read the input
+    for head in heads:
+        linear_init(arrays, f"{name}.{head}", n_last, n_out, rng, dtype)
+
+
 def conditional_forward(model, name, x):
     """mu and log_sigma (R, L) of the network ``name``, from its input x (R, I).
 
@@ -287,7 +298,7 @@ def conditional_backward(model, name, dheads, caches, grads, coef=None, down_to_
     # a fixed sigma has no cache, and its gradient ends here
     for head, dhead, cache in zip(("mu", "log_sigma"), dheads, head_caches):
         if grads is not None:
-            add_linear_grads(grads, f"{name}.{head}", dhead, cache, coef)
+            linear_backward_params(dhead, cache, grads, f"{name}.{head}", coef)
         dh = dh + linear_backward(dhead, cache)
     return mlp_backward(dh, mlp_cache, grads, name, model.kernels, coef, down_to_x)
 
@@ -477,11 +488,9 @@ def as_draws(z):
     return z.reshape(-1, 1, z.shape[-1])
 
 
-def chunks(B, K):
+def chunks(B, K, backward="all"):
     """Slices of whole images, about `CHUNK_ROWS` rows each, nearly equal in size."""
-    n = min(B, ceil(B * K / CHUNK_ROWS))
-    edges = np.linspace(0, B, n + 1).astype(int)
-    return [slice(start, stop) for start, stop in pairwise(edges)]
+    return even_slices(0, B, min(B, ceil(B * K / CHUNK_ROWS[backward])))
 
 
 def part(arrays, images):

@@ -1,9 +1,9 @@
 """Training: minibatches, learning-rate stages, checkpoints, and runs that can be killed
 and go on.
 
-All randomness of epoch e comes from generators made afresh from (seed, e, step): step 0
-orders the images, steps 1, 2, ... binarize and draw eps. So a resumed run needs no
-generator state and ends bit for bit where an unbroken one does.
+The order of epoch e comes from a generator made afresh from (seed, e), and every pixel
+and eps is drawn by its place (`minivae.noise`). So a resumed run needs no generator's
+state and ends bit for bit where an unbroken one does.
 """
 
 import signal
@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from pathlib import Path
 
@@ -27,9 +28,10 @@ from .checkpoint import (
     write_json,
 )
 from .data import binarize
-from .gradient import bound_and_grad, check_backward, check_objective
+from .gradient import check_backward, check_objective, walk
 from .inputs import check_array, check_grey, check_seed, check_size, choose
 from .model import VAE
+from .noise import PIXELS, THINNING, normal, uniform
 
 # The paper's protocol (Burda et al. 2016, section 5): 3^i epochs at 1e-3 * 10^(-i/7).
 # Its epsilon of 1e-4 acted on gradients summed over a batch of 20; ours are means, for
@@ -137,7 +139,7 @@ def train(
     KeyboardInterrupt
         After Ctrl-C, once the step is done; the last epoch's checkpoint stays.
     """
-    bound_of, rows_of = check_objective(model, bound, estimator, **options)
+    objective = check_objective(model, bound, estimator, **options)
     check_backward(bound, backward, tau, rng=True)
     if binarization is None:
         binarization = "dynamic" if model.likelihood == "bernoulli" else "none"
@@ -161,7 +163,8 @@ def train(
         )
     batch, k = check_size("batch", batch), check_size("k", k)
     seed = check_seed("seed", seed)
-    if bound_of is not None:
+    if objective is not None:
+        bound_of, rows_of = objective
         rows_of(bound_of, np.zeros((1, k)))  # refuses options that do not go with k
     config = {
         "model": model.config(),
@@ -220,35 +223,58 @@ def train(
 
 def run_epoch(model, adam, state, images, config, epoch, bar, interrupted):
     """One pass over the images; the mean of the bound, in nats."""
-    bound, seed, batch = config["bound"], config["seed"], config["batch"]
-    settings = {key: config[key] for key in ("bound", "estimator", "backward", "tau")}
-    settings |= config["options"]
-    order = generator(seed, epoch, 0).permutation(len(images))
+    batch = config["batch"]
+    order = generator(config["seed"], epoch, 0).permutation(len(images))
     steps, total = range(1, ceil(len(images) / batch) + 1), 0.0
     for step in steps:
-        rng = generator(seed, epoch, step)
-        x = images[order[(step - 1) * batch : step * batch]]
-        if config["binarization"] == "dynamic":
-            x = binarize(x, rng)
-        eps = model.draw_eps(len(x), config["k"], rng)
-        if config["estimator"] == "score" and adam.t > 0:
-            # eq. 17.5: the running mean, corrected like Adam's for having started at 0
-            settings["baseline"] = float(state["baseline"] / (1 - DECAY**adam.t))
-        value, grads = bound_and_grad(model, x, eps, **settings, rng=rng)
-        state["baseline"][...] = DECAY * state["baseline"] + (1 - DECAY) * value
-        where = f"epoch {epoch}, step {step}"
-        refuse_nonfinite(where, model.params, value, grads, suspects=grads)
-        adam.step(grads)
-        total += value * len(x)
-        bar.set_postfix_str(f"epoch {epoch}, {bound} {value:.2f}", refresh=False)
-        bar.update(len(x))
+        here = order[(step - 1) * batch : step * batch]
+        value = run_step(model, adam, state, images, here, config, epoch, step)
+        total += value * len(here)
+        text = f"epoch {epoch}, {config['bound']} {value:.2f}"
+        bar.set_postfix_str(text, refresh=False)
+        bar.update(len(here))
         if interrupted() and step < len(steps):
             raise KeyboardInterrupt(
                 f"stopped in epoch {epoch} after step {step} of {len(steps)};"
                 f" {epoch - 1} epochs are kept"
             )
-    refuse_nonfinite(where, model.params, value, grads, suspects=model.params)
+    if not np.isfinite(model.params.vector).all():
+        raise nonfinite(epoch, step, model.params, value, {})
     return total / len(images)
+
+
+def run_step(model, adam, state, images, here, config, epoch, step):
+    """One step, along the gradient on the images numbered ``here``; the bound."""
+    options = config["options"]
+    if config["estimator"] == "score" and adam.t > 0:
+        # eq. 17.5: the running mean, corrected like Adam's for having started at 0
+        baseline = float(state["baseline"] / (1 - DECAY**adam.t))
+        options = options | {"baseline": baseline}
+    objective = check_objective(model, config["bound"], config["estimator"], **options)
+    draw = partial(draw_inputs, model, images, here, config, epoch, step)
+    thinning = config["backward"], config["tau"]
+    value, grads = walk(model, len(here), config["k"], draw, objective, *thinning)
+    state["baseline"][...] = DECAY * state["baseline"] + (1 - DECAY) * value
+    if not np.isfinite(value):
+        raise nonfinite(epoch, step, model.params, value, grads)
+    if not adam.step(grads):
+        raise nonfinite(epoch, step, {}, value, grads)
+    return value
+
+
+def draw_inputs(model, images, here, config, epoch, step, share):
+    """x, eps and the numbers for `thin` of a share of a minibatch's images."""
+    place, kernels = (config["seed"], epoch, step), model.kernels
+    x, k = images[here[share]], config["k"]
+    if config["binarization"] == "dynamic":
+        u = uniform(*place, PIXELS, share, x.shape[1:], kernels)
+        x = (u < x).astype(model.dtype)
+    eps = [
+        normal(*place, l, share, (k, L), kernels).astype(model.dtype, copy=False)
+        for l, L in enumerate(model.latent_dims, start=1)
+    ]
+    numbers = {"all": 0, "single": 1, "sparse": k}[config["backward"]]
+    return x, eps, uniform(*place, THINNING, share, (numbers,), kernels)
 
 
 def load_run(folder):
@@ -326,7 +352,7 @@ def open_folder(folder, config, rates, model, adam, state):
 
 
 def generator(seed, epoch, step):
-    """The generator of one step; (epoch, step) is a spawn key, which never collides."""
+    """A generator; (epoch, step) is a spawn key, which never collides."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, step)))
 
 
@@ -341,23 +367,18 @@ def held_out_bound(model, images, config):
     return float(bound_of(log_w)[0].mean())
 
 
-def refuse_nonfinite(where, params, value, grads, suspects):
-    """Raise `NonFiniteError` if the bound or one of the ``suspects`` is not finite.
-
-    The array that it names is the first in the order of the walk: parameters, the
-    bound, gradients.
+def nonfinite(epoch, step, params, value, grads):
+    """The `NonFiniteError` that names the first array in the order of the walk:
+    parameters, the bound, gradients.
     """
-    squares = [np.vdot(array, array) for array in suspects.values()]
-    if np.isfinite([value, *squares]).all():
-        return
     arrays = {f"parameter {name}": array for name, array in params.items()}
     arrays[f"the bound ({value})"] = value
     arrays |= {f"the gradient of {name}": array for name, array in grads.items()}
     bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
-    if bad:  # there is none where only a square overflowed
-        raise NonFiniteError(
-            f"{where}: NaN or infinity in {bad[0]}; a lower learning rate may help"
-        )
+    return NonFiniteError(
+        f"epoch {epoch}, step {step}: NaN or infinity in {bad[0]};"
+        " a lower learning rate may help"
+    )
 
 
 def check_images(name, images, model, binarization):

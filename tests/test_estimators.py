@@ -10,7 +10,7 @@ from scipy import special
 
 import minivae as mv
 from minivae.check import BOUND_OPTIONS, small_model
-from minivae.estimators import IWAE_ONLY, thin
+from minivae.estimators import IWAE_ONLY, draw_for_thin, thin
 from minivae.gradient import check_objective
 from minivae.model import (
     log_weights_backward,
@@ -55,7 +55,7 @@ def exact_mean(rows_of):
     ``rows_of`` maps log_w to theta, path, score.
     """
     n = len(EPS)
-    grads = {name: np.zeros_like(array) for name, array in MODEL.params.items()}
+    grads = MODEL.params.like()
     x = np.repeat(X, n, axis=0)
     q1, q1_cache = q1_forward(MODEL, x)
     log_w, cache = log_weights_forward(MODEL, x, q1, [EPS])
@@ -270,9 +270,9 @@ def test_thinning_has_the_right_mean(backward, estimator):
         if probability == 0:
             continue
         total += probability
-        mean_rows = mean_rows + probability * np.array(
-            thin(theta, path, backward, tau, rng)
-        )
+        uniform = draw_for_thin(*theta.shape, backward, rng)
+        rows = thin(theta, path, backward, tau, uniform)
+        mean_rows = mean_rows + probability * np.array(rows)
         settings = {"backward": backward, "tau": tau, "rng": rng} | options
         thinned = grads_of(model, x, eps, "iwae", estimator, **settings)
         for name in full:
@@ -286,9 +286,15 @@ def test_thinning_has_the_right_mean(backward, estimator):
 def test_thinning_keeps_what_counts():
     theta = np.array([[0.5, 0.05, 0.001, 0.0], [0, 0, 0, 0]])
     rng = np.random.default_rng(0)
-    kept = [thin(theta, theta, "sparse", 0.1, rng)[0] != 0 for _ in range(4000)]
+
+    def draws(backward):
+        for _ in range(4000):
+            uniform = draw_for_thin(2, 4, backward, rng)
+            yield thin(theta, theta, backward, 0.1, uniform)[0] != 0
+
+    kept = [*draws("sparse")]
     np.testing.assert_allclose(np.mean(kept, axis=0)[0], [1, 0.5, 0.01, 0], atol=0.03)
-    drawn = [thin(theta, theta, "single", 0.1, rng)[0] != 0 for _ in range(4000)]
+    drawn = [*draws("single")]
     assert (np.sum(drawn, axis=2) == [1, 0]).all()
     share = theta[0] / theta[0].sum()
     np.testing.assert_allclose(np.mean(drawn, axis=0)[0], share, atol=0.03)
@@ -303,7 +309,7 @@ def test_rows_that_count_for_nothing_are_left_out(depth):
     theta[:, 1] = path[:, 1] = 0
     results = []
     for tiny in (0, 1e-300):  # too small to matter, and yet not zero
-        grads = {name: np.zeros_like(array) for name, array in model.params.items()}
+        grads = model.params.like()
         q1, _ = q1_forward(model, x)
         _, cache = log_weights_forward(model, x, q1, eps)
         rows = theta + tiny, path + tiny, score
@@ -311,6 +317,19 @@ def test_rows_that_count_for_nothing_are_left_out(depth):
         results.append([*dheads, *grads.values()])
     for left_out, kept in zip(*results):
         np.testing.assert_allclose(left_out, kept, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("kernels", ["numpy", "numba"])
+def test_no_row_counts(depth, kernels):
+    """As where every weight of a chunk is zero: the gradient is zero, not garbage."""
+    model, x, eps = small_model(kernels, (3, 2)[:depth], ((5,), (4,))[:depth])
+    grads = model.params.like(lambda n, dtype: np.full(n, np.nan, dtype))
+    q1, q1_cache = q1_forward(model, x)
+    _, cache = log_weights_forward(model, x, q1, eps)
+    dheads = log_weights_backward(model, *np.zeros((3, 4, 3)), cache, grads)
+    q1_backward(model, dheads, q1_cache, grads)
+    assert not grads.vector.any()
 
 
 # Averages: 200 batch means of the difference from the plain gradient at the same eps

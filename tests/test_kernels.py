@@ -8,12 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from minivae.kernels import (
     NAMES,
     adam,
     bernoulli,
     log_weight,
+    noise,
     reparameterize,
     softmax,
     tanh,
@@ -50,7 +52,8 @@ def compare(results, expected, dtype):
 
 
 def test_every_file_has_every_version():
-    for kernel in (adam, bernoulli, log_weight, reparameterize, softmax, tanh):
+    files = adam, bernoulli, log_weight, noise, reparameterize, softmax, tanh
+    for kernel in files:
         assert tuple(kernel.VERSIONS) == NAMES
         functions = {tuple(vars(version)) for version in kernel.VERSIONS.values()}
         assert len(functions) == 1
@@ -203,7 +206,7 @@ def test_softmax_of_rows_that_are_not_finite(name):
 
 
 @pytest.mark.parametrize("name, dtype", CASES)
-@pytest.mark.parametrize("shape", [(1,), (4097,), (3, 5), (70, 130)])
+@pytest.mark.parametrize("shape", [(1,), (17,), (4097,)])
 def test_adam(name, dtype, shape):
     rng = np.random.default_rng(shape[0])
     (p, g, m, v), args64 = both(
@@ -216,11 +219,89 @@ def test_adam(name, dtype, shape):
         "beta2": 0.999,
         "epsilon": 1e-4,
     }
-    adam.VERSIONS[name].step(p, g, m, v, *settings.values())
+    assert adam.VERSIONS[name].step(p, g, m, v, *settings.values()) is True
     adam.adam_numpy(*args64, *settings.values())
     for got, want in zip((p, m, v), (args64[0], args64[2], args64[3])):
         assert got.dtype == dtype
         compare(got, want, dtype)
+
+
+@pytest.mark.parametrize("name, dtype", CASES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", [0, 16, 36])
+def test_adam_sees_what_is_not_finite(name, dtype, bad, where):
+    g = np.full(37, np.finfo(dtype).max)  # a large gradient is still a finite one
+    state, settings = np.zeros((3, 37), dtype), (1, 0.01, 0.9, 0.999, 1e-4)
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = adam.VERSIONS[name].step
+        assert step(state[0], g.astype(dtype), *state[1:], *settings) is True
+        g[where] = bad
+        assert step(state[0], g.astype(dtype), *state[1:], *settings) is False
+
+
+# Random123's known answers: counter, key, words
+PHILOX = [
+    ("00000000 00000000 00000000 00000000", "00000000 00000000",
+     "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff",
+     "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0",
+     "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PHILOX)
+def test_philox_is_the_published_one(case):
+    counter, key, words = ([int(word, 16) for word in text.split()] for text in case)
+    assert [int(word) for word in noise.philox_numpy(key, counter)] == words
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 50, 784, 2500])
+def test_noise(n):
+    """The versions agree: uniform to the last bit, normal to float32's rounding."""
+    for key in ([0, 0], [2**32 - 1, 2**32 - 1], [7, 11]):
+        key = np.array(key, np.uint32)
+        for place in [(0, 3, n, 0, 0), (2, 1, n, 3000, (2**20 << 8) + 255)]:
+            both = [version for version in noise.VERSIONS.values()]
+            u, v = (version.uniform(key, *place) for version in both)
+            assert u.dtype == np.float32 and u.shape == (place[1], n)
+            np.testing.assert_array_equal(u, v)
+            assert u.min() >= 0 and u.max() < 1
+            a, b = (version.normal(key, *place) for version in both)
+            assert a.dtype == np.float32 and a.shape == (place[1], n)
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_noise_is_noise(name):
+    """Uniform and normal by Kolmogorov and Smirnov, and no two places alike."""
+    version, key = noise.VERSIONS[name], np.array([1, 2], np.uint32)
+    z = version.normal(key, 0, 200, 1001, 5, 1)
+    assert stats.kstest(z.ravel(), "norm").pvalue > 1e-3
+    u = version.uniform(key, 0, 200, 1001, 5, 1)
+    assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-3
+    error = 1 / np.sqrt(z[:, :1000].size)
+    for shift in (1, 250, 251, 500, 750):  # neighbours, and words of one block
+        assert abs((z[:, :-shift] * z[:, shift:]).mean()) < 10 * error
+    squares = z[:, :250] ** 2 + z[:, 251:501] ** 2
+    assert stats.kstest(squares.ravel() / 2, "expon").pvalue > 1e-3
+    changed = [(key + np.uint32([1, 0]), 0, 5, 1), (key, 1, 5, 1)]
+    changed += [(key, 0, 6, 1), (key, 0, 5, 2)]
+    for other_key, first, step, stream in changed:
+        other = version.normal(other_key, first, 200, 1001, step, stream)
+        assert abs((z * other).mean()) < 5 * error
+    np.testing.assert_array_equal(version.normal(key, 60, 9, 1001, 5, 1), z[60:69])
+
+
+def test_the_ends_of_a_word():
+    """The smallest and the largest word give finite numbers of the right size."""
+    words = np.array([0, 1, 2**16, 2**31, 2**32 - 2, 2**32 - 1], np.uint32)
+    logs = np.array([noise.log_float32(word) for word in words])
+    exact = np.log((words + 0.5) / 2**32)
+    np.testing.assert_allclose(logs, exact, rtol=3e-7, atol=1e-7)
+    turns = np.array([noise.cos_sin_float32(word) for word in words]).T
+    angle = 2 * np.pi * words / 2**32
+    np.testing.assert_allclose(turns, [np.cos(angle), np.sin(angle)], atol=3e-7)
 
 
 DIGESTS = """

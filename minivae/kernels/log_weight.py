@@ -13,9 +13,8 @@ log_px (B, K) float64, z, eps (B, K, L), log_sigma (B, L) -> log_w (B, K) float6
 from types import SimpleNamespace
 
 import numpy as np
-from numba import prange
 
-from . import jit, one_at_a_time
+from . import jit
 
 
 def log_weight_numpy(log_px, z, eps, log_sigma):
@@ -24,21 +23,21 @@ def log_weight_numpy(log_px, z, eps, log_sigma):
     return log_px + ((eps**2 - z**2) / 2 + log_sigma[:, None, :]).sum(axis=2)  # eq. 8.3
 
 
-@jit(parallel=True)
+@jit
 def log_weight_numba(log_px, z, eps, log_sigma):
     B, K, L = eps.shape
     log_w = np.empty((B, K))
-    for row in prange(B * K):
-        i, k = row // K, row % K
-        total = 0.0
-        for l in range(L):
-            e, u = np.float64(eps[i, k, l]), np.float64(z[i, k, l])
-            total += (e * e - u * u) / 2 + log_sigma[i, l]
-        log_w[i, k] = log_px[i, k] + total
+    for i in range(B):
+        for k in range(K):
+            total = 0.0
+            for l in range(L):
+                e, u = np.float64(eps[i, k, l]), np.float64(z[i, k, l])
+                total += (e * e - u * u) / 2 + log_sigma[i, l]
+            log_w[i, k] = log_px[i, k] + total
     return log_w
 
 
 VERSIONS = {
     "numpy": SimpleNamespace(forward=log_weight_numpy),
-    "numba": SimpleNamespace(forward=one_at_a_time(log_weight_numba)),
+    "numba": SimpleNamespace(forward=log_weight_numba),
 }

@@ -18,9 +18,8 @@ dmu, dlog_sigma (B, L); one dtype throughout
 from types import SimpleNamespace
 
 import numpy as np
-from numba import prange
 
-from . import jit, one_at_a_time
+from . import jit
 
 
 def reparameterize_numpy(mu, log_sigma, eps):
@@ -35,11 +34,11 @@ def reparameterize_backward_numpy(dz, eps, log_sigma, path, score):
     return dmu, dlog_sigma
 
 
-@jit(parallel=True)
+@jit
 def reparameterize_numba(mu, log_sigma, eps):
     B, K, L = eps.shape
     z = np.empty_like(eps)
-    for i in prange(B):
+    for i in range(B):
         sigma = np.exp(log_sigma[i])
         for k in range(K):
             for l in range(L):
@@ -47,12 +46,12 @@ def reparameterize_numba(mu, log_sigma, eps):
     return z
 
 
-@jit(parallel=True)
+@jit
 def reparameterize_backward_numba(dz, eps, log_sigma, path, score):
     B, K, L = eps.shape
     dmu = np.zeros_like(log_sigma)
     dlog_sigma = np.zeros_like(log_sigma)
-    for i in prange(B):
+    for i in range(B):
         sigma = np.exp(log_sigma[i])
         for k in range(K):
             both = path[i, k] + score[i, k]
@@ -71,7 +70,7 @@ VERSIONS = {
         backward=reparameterize_backward_numpy,
     ),
     "numba": SimpleNamespace(
-        forward=one_at_a_time(reparameterize_numba),
-        backward=one_at_a_time(reparameterize_backward_numba),
+        forward=reparameterize_numba,
+        backward=reparameterize_backward_numba,
     ),
 }

@@ -29,8 +29,7 @@ def softmax_numpy(log_w):
     return lse[:, 0], u / np.where(s == 0.0, 1.0, s)  # eq. 8.8
 
 
-# not parallel: B * K numbers are too few to share
-@jit()
+@jit
 def softmax_numba(log_w):
     B, K = log_w.shape
     lse = np.empty(B)
