@@ -19,7 +19,9 @@ test-all: .venv/installed-test
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 benchmark: .venv/installed
-	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/roofline.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/kernels.py --plot
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis runs

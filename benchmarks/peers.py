@@ -1,10 +1,11 @@
 """The same training step in PyTorch and in JAX, written as their users would write it.
 
 A peer is a function of the same parameters (name -> array, as in `VAE.params`) and the
-grey training images. It returns two functions:
+grey training images. It returns three functions:
 
     loss(x, eps) -> the negative bound on given pixels and noise, to compare
     step(indices) -> None: binarize these images, draw eps, differentiate, Adam
+    nll(x, k) -> the mean of -log p(x), k weights an image, `BLOCK` of them at a time
 
 An image is encoded once, not once for each of its K samples; everything is float32.
 """
@@ -12,6 +13,8 @@ An image is encoded once, not once for each of its K samples; everything is floa
 from importlib.util import find_spec
 
 import numpy as np
+
+BLOCK = 50
 
 
 def torch_peer(params, images, k, threads, compiled):
@@ -46,7 +49,7 @@ def torch_peer(params, images, k, threads, compiled):
                 linear("p1.logits"),
             )
 
-        def forward(self, x, eps):
+        def log_weights(self, x, eps):
             h = self.encoder(x)
             mu, log_sigma = self.mu(h)[:, None], self.log_sigma(h)[:, None]
             z = mu + log_sigma.exp() * eps  # (B, K, L)
@@ -54,12 +57,16 @@ def torch_peer(params, images, k, threads, compiled):
             log_px = -F.binary_cross_entropy_with_logits(
                 logits, x[:, None].expand_as(logits), reduction="none"
             ).sum(-1)
-            log_w = log_px + (eps**2 / 2 - z**2 / 2 + log_sigma).sum(-1)
+            return log_px + (eps**2 / 2 - z**2 / 2 + log_sigma).sum(-1)
+
+        def forward(self, x, eps):
+            log_w = self.log_weights(x, eps)
             return -(torch.logsumexp(log_w, 1) - np.log(log_w.shape[1])).mean()
 
     model = IWAE()
     latent = params["q1.mu.b"].shape[0]
     loss_of = torch.compile(model) if compiled else model
+    weights_of = torch.compile(model.log_weights) if compiled else model.log_weights
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     data = torch.from_numpy(images)
 
@@ -74,7 +81,16 @@ def torch_peer(params, images, k, threads, compiled):
         loss_of(x, eps).backward()
         optimizer.step()
 
-    return loss, step
+    @torch.no_grad()
+    def nll(x, k):
+        x = torch.from_numpy(x)
+        blocks = [
+            weights_of(x, torch.randn(len(x), BLOCK, latent)) for _ in range(k // BLOCK)
+        ]
+        log_w = torch.cat(blocks, 1).double()
+        return float(-(torch.logsumexp(log_w, 1) - np.log(k)).mean())
+
+    return loss, step, nll
 
 
 def jax_peer(params, images, k, threads):
@@ -91,14 +107,17 @@ def jax_peer(params, images, k, threads):
             h = jnp.tanh(h @ p[f"{layer}.W"] + p[f"{layer}.b"])
         return h
 
-    def loss_of(p, x, eps):
+    def weights_of(p, x, eps):
         h = hidden(p, "q1", x)
         mu = (h @ p["q1.mu.W"] + p["q1.mu.b"])[:, None]
         log_sigma = (h @ p["q1.log_sigma.W"] + p["q1.log_sigma.b"])[:, None]
         z = mu + jnp.exp(log_sigma) * eps  # (B, K, L)
         logits = hidden(p, "p1", z) @ p["p1.logits.W"] + p["p1.logits.b"]
         log_px = (x[:, None] * logits - jax.nn.softplus(logits)).sum(-1)
-        log_w = log_px + (eps**2 / 2 - z**2 / 2 + log_sigma).sum(-1)
+        return log_px + (eps**2 / 2 - z**2 / 2 + log_sigma).sum(-1)
+
+    def loss_of(p, x, eps):
+        log_w = weights_of(p, x, eps)
         return -(jax.nn.logsumexp(log_w, axis=1) - jnp.log(eps.shape[1])).mean()
 
     def step_of(state, data, indices, key):
@@ -121,6 +140,12 @@ def jax_peer(params, images, k, threads):
         )
         return (p, m, v, t), key
 
+    @jax.jit
+    def draw_weights(p, x, key):
+        key, key_eps = jax.random.split(key)
+        eps = jax.random.normal(key_eps, (len(x), BLOCK, latent))
+        return weights_of(p, x, eps), key
+
     jitted_loss, jitted_step = jax.jit(loss_of), jax.jit(step_of, donate_argnums=0)
     start = {name: jnp.array(params[name]) for name in names}
     zeros = {name: jnp.zeros_like(array) for name, array in start.items()}
@@ -135,11 +160,19 @@ def jax_peer(params, images, k, threads):
         now["state"], now["key"] = jitted_step(now["state"], data, indices, now["key"])
         jax.block_until_ready(now["state"])
 
-    return loss, step
+    def nll(x, k):
+        p, key, blocks = {n: jnp.asarray(params[n]) for n in names}, now["key"], []
+        for _ in range(k // BLOCK):
+            log_w, key = draw_weights(p, x, key)
+            blocks.append(log_w)
+        log_w = np.concatenate([np.asarray(b, np.float64) for b in blocks], axis=1)
+        return float(-(np.logaddexp.reduce(log_w, axis=1) - np.log(k)).mean())
+
+    return loss, step, nll
 
 
 def peers(params, images, k, threads):
-    """Name -> (loss, step) of every peer that is here; the packages that are not."""
+    """Name -> (loss, step, nll) of the peers that are here; and what is missing."""
     found, missing = {}, [name for name in ("torch", "jax") if not find_spec(name)]
     if "torch" not in missing:
         for name, compiled in (("PyTorch", False), ("torch.compile", True)):

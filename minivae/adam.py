@@ -4,9 +4,6 @@ from .inputs import choose
 from .kernels import NAMES
 from .kernels import adam as adam_kernel
 from .params import Params
-from .threads import count, each, even_slices
-
-SHARE = 100_000  # parameters below which another thread costs more than it gives
 
 
 class Adam:
@@ -78,11 +75,6 @@ class Adam:
         self.t += 1
         vectors = [arrays.vector for arrays in (self.params, grads, self.m, self.v)]
         settings = self.learning_rate, self.beta1, self.beta2, self.epsilon
-        step = adam_kernel.VERSIONS[self.kernels].step
-
-        def on_share(part):
-            return step(*(vector[part] for vector in vectors), self.t, *settings)
-
-        n = len(vectors[0])
-        n_shares = max(1, min(count(), n // SHARE))
-        return all(each(on_share, even_slices(0, n, n_shares)))
+        # on one thread: the vectors stream through the cache, and waking another thread
+        # costs what it saves
+        return adam_kernel.VERSIONS[self.kernels].step(*vectors, self.t, *settings)

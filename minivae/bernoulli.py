@@ -36,7 +36,7 @@ def bernoulli_forward(h, params, name, x, kernels):
 
 
 def bernoulli_backward(cache, grads, name, coef, kernels):
-    """dh with seed 1 per row, (B * K, H).
+    """dh with seed 1 per row, (B * K, H). It uses the cache up.
 
     Adds the head's gradients to ``grads``, row r counted ``coef[r]`` times.
     """

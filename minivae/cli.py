@@ -13,7 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-import numba
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -248,7 +247,8 @@ def reproduce_command(args):
 
     snr: signal-to-noise ratio of the gradients against K, on the linear-Gaussian toy of
     Rainforth et al. (2018) and on an MNIST model. estimators: the same model trained by
-    each estimator. Both go on where they were stopped.
+    each estimator. sparse: the sparse backward against the dense one, by NLL and time.
+    Each goes on where it was stopped.
     """
     folder = args.out or Path("runs") / args.experiment
     print(f"{EXPERIMENTS[args.experiment](folder)}\n\nwritten: {folder}")
@@ -331,7 +331,7 @@ def parser():
                 help += " (default: %(default)s)"
             sub.add_argument(*names, help=help, **settings)
 
-        option("--threads", type=positive, help="of products and kernels, if not all")
+        option("--threads", type=positive, help="to use, if not all")
         return option
 
     option = add(
@@ -469,12 +469,10 @@ def layers_of_sizes(text):
 
 
 def limit_threads(threads):
-    """Give products (every loaded BLAS) and kernels so many threads; None: as is."""
+    """Use so many threads (`minivae.threads`); None: as many as the BLAS may use."""
     if threads is not None:
-        if threads > numba.config.NUMBA_NUM_THREADS:
+        if threads > os.cpu_count():
             raise ValueError(
-                f"--threads must be at most {numba.config.NUMBA_NUM_THREADS} here;"
-                f" got {threads}"
+                f"--threads must be at most {os.cpu_count()} here; got {threads}"
             )
-        numba.set_num_threads(threads)
         threadpool_limits(threads)

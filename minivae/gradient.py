@@ -79,7 +79,7 @@ def bound_and_grad(
     -------
     value : float
         The bound in nats, mean over the batch.
-    grads : dict
+    grads : Params
         Name -> array, like ``model.params``: the gradient of that mean. Step along it
         to raise the bound.
 
@@ -153,6 +153,7 @@ def log_weight_share(model, x, eps, weight, objective, thinning):
         rows = weight * theta, weight * path, weight * score
         dheads = log_weights_backward(model, *rows, cache, grads)
         dmu[images], dlog_sigma[images] = dheads
+        del cache  # its memory is the next chunk's, and still in the processor's cache
     q1_backward(model, (dmu, dlog_sigma), q1_cache, grads)
     return value, grads
 

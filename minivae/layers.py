@@ -81,7 +81,7 @@ def linear_backward_params(dy, cache, grads, name, coef=None):
 
 
 def tanh_forward(a, kernels):
-    """h = tanh(a), element by element.
+    """h = tanh(a), element by element; a may be overwritten.
 
     Returns
     -------
@@ -94,6 +94,6 @@ def tanh_forward(a, kernels):
 
 
 def tanh_backward(dh, cache, kernels):
-    """da, given dh and the cache of `tanh_forward`."""
+    """da, given dh, which may be overwritten, and the cache of `tanh_forward`."""
     (h,) = cache
     return tanh.VERSIONS[kernels].backward(dh, h)  # eq. 6.6

@@ -67,6 +67,7 @@ def mlp_backward(dh, cache, grads, name, kernels, coef=None, down_to_x=True):
     Parameters
     ----------
     dh : ndarray of shape (R, H)
+        May be overwritten.
     cache : list
         From `mlp_forward`.
     grads : Params

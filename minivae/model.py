@@ -54,7 +54,7 @@ from .threads import each, even_slices, shares
 
 # 512 rows of 784 float32 logits are 1.6 MB: still in the cache on the way back. With a
 # thinned backward there is little to come back for, and fewer, larger products win.
-CHUNK_ROWS = {"all": 512, "single": 1024, "sparse": 1024}
+CHUNK_ROWS = {"all": 512, "single": 2560, "sparse": 2560}
 LIKELIHOODS = ("bernoulli", "bernoulli-grey", "gaussian")
 
 
@@ -288,7 +288,7 @@ def conditional_backward(model, name, dheads, caches, grads, coef=None, down_to_
     Parameters
     ----------
     dheads : pair of ndarray of shape (R, L)
-    grads : dict
+    grads : Params
         Added to in place, row r counted ``coef[r]`` times; None when only dx is wanted.
     coef, down_to_x
         As for `mlp_backward`.
@@ -415,7 +415,7 @@ def log_weights_backward(model, theta, path, score, cache, grads):
     ----------
     theta, path, score : ndarray of shape (B, K)
     cache : dict
-    grads : dict
+    grads : Params
         Every gradient but q_1's is added to it, in place.
 
     Returns
@@ -426,11 +426,11 @@ def log_weights_backward(model, theta, path, score, cache, grads):
     kernels, dtype = model.kernels, model.dtype
     eps, z, q, p = cache["eps"], cache["z"], cache["q"], cache["p"]
     q_cache, p_cache, top = cache["q_cache"], cache["p_cache"], len(z)
+    # rows that count for nothing are left out: with a thinned backward, most of them.
+    # Before the cast: what only a float32 calls zero is not worth the copy of the rest
+    rows = np.flatnonzero((theta != 0) | (path != 0))
     theta, path, score = theta.astype(dtype), path.astype(dtype), score.astype(dtype)
     theta_r, path_r, score_r = theta.ravel(), path.reshape(-1, 1), score.reshape(-1, 1)
-
-    # rows that count for nothing are left out: with a thinned backward, most of them
-    rows = np.flatnonzero((theta_r != 0) | (path_r[:, 0] != 0))
     if len(rows) == len(theta_r):
         rows = slice(None)
     else:

@@ -18,7 +18,7 @@ class Params(dict):
         Name -> shape.
     dtype : dtype
     fill : callable
-        np.zeros; or np.empty where `add` is to write every array.
+        np.zeros; or np.empty where `add_product` is to write every array.
 
     Attributes
     ----------
@@ -33,6 +33,15 @@ class Params(dict):
             for (name, shape), (start, end) in zip(shapes.items(), pairwise([0, *ends]))
         )
         self.unwritten = set() if fill is np.zeros else set(shapes)
+
+    def __setitem__(self, name, array):
+        """Write ``array`` into the view of this name."""
+        if array is not self[name]:  # which it is after params[name] += ...
+            self[name][...] = array
+
+    def __reduce__(self):
+        """A copy, or what is pickled, has a vector of its own."""
+        return Params.of, (dict(self), self.vector.dtype)
 
     @classmethod
     def of(cls, arrays, dtype):

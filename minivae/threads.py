@@ -12,6 +12,7 @@ OMP_NUM_THREADS, by threadpoolctl or by ``minivae --threads``.
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cache
 from itertools import pairwise
 
@@ -33,7 +34,15 @@ def pool():
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="minivae")
 
 
-os.register_at_fork(after_in_child=pool.cache_clear)  # a child has no threads
+def forget_threads():
+    """A forked child has none, and nobody who would release the lock."""
+    global LOCK
+    LOCK = threading.Lock()
+    pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_threads)
 
 
 def count():
@@ -62,7 +71,10 @@ def each(function, parts):
     if len(parts) == 1:
         return [function(parts[0])]
     with LOCK, controller().limit(limits=1):
-        others = [pool().submit(function, part) for part in parts[1:]]
+        # each with this thread's context, which holds np.errstate
+        others = [
+            pool().submit(copy_context().run, function, part) for part in parts[1:]
+        ]
         try:
             first = function(parts[0])
         finally:  # nobody still writes when this call ends

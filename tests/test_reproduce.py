@@ -79,6 +79,27 @@ def test_slopes():
     assert "| phi | stl | +1/2 | +nan | +nan | 0 | 0 |" in table  # drowned, and says so
 
 
+def test_seconds_to():
+    """By straight lines between points; NaN where the target is not reached."""
+    curve = np.array([10.0, 20.0, 30.0, 40.0]), np.array([5.0, 3.0, 3.5, 1.0])
+    assert reproduce.seconds_to(4.0, *curve) == 15
+    assert reproduce.seconds_to(3.0, *curve) == 20
+    assert reproduce.seconds_to(2.25, *curve) == 35
+    assert np.isnan(reproduce.seconds_to(0.5, *curve))
+
+
+def test_sparse_table():
+    rows = [
+        {"seed": seed, "backward": backward, "epoch": e, "seconds": e * cost,
+         "nll": 100 - e + seed}
+        for seed in (0, 1, 2)
+        for backward, cost, epochs in (("all", 10.0, 5), ("sparse", 4.0, 7))
+        for e in range(1, epochs + 1)
+    ]  # fmt: skip
+    table = reproduce.sparse_table(rows)
+    assert "| 0 | 95.00 | 95.00 | +0.00 | 50 | 20 | 20 | 2.50 |" in table
+
+
 @pytest.fixture
 def small(monkeypatch):
     rng = np.random.default_rng(0)
@@ -92,6 +113,9 @@ def small(monkeypatch):
         "RUN_K": 10,
         "RUN_IMAGES": 20,
         "RUN_WEIGHTS": 10,
+        "SPARSE_K": 10,
+        "SPARSE_IMAGES": 20,
+        "SPARSE_WEIGHTS": 10,
     }.items():
         monkeypatch.setattr(reproduce, name, value)
     return data
@@ -100,7 +124,7 @@ def small(monkeypatch):
 @pytest.mark.parametrize("experiment", [*reproduce.EXPERIMENTS])
 def test_an_experiment_goes_on(experiment, small, tmp_path, capsys, monkeypatch):
     command = ["reproduce", experiment, "--out", str(tmp_path)]
-    worker = {"snr": "gradient_moments", "estimators": "evaluate"}[experiment]
+    worker = "gradient_moments" if experiment == "snr" else "evaluate"
     real, calls = getattr(reproduce, worker), []
 
     def stopping(*args, **settings):
@@ -115,11 +139,13 @@ def test_an_experiment_goes_on(experiment, small, tmp_path, capsys, monkeypatch)
         reproduce, worker, lambda *args, **s: calls.append(args) or real(*args, **s)
     )
     assert cli.main(command) == 0
-    points = {"snr": 2 * (8 * 2 - 1), "estimators": 2 * 8}[experiment]
+    points = {"snr": 2 * (8 * 2 - 1), "estimators": 2 * 8, "sparse": 3 * 12}
+    points = points[experiment]
     assert len(calls) == points  # none was made twice
     out = capsys.readouterr().out
     table = (tmp_path / "table.md").read_text()
-    assert table in out and all(name in table for name in mv.ESTIMATORS)
+    assert table in out
+    assert experiment == "sparse" or all(name in table for name in mv.ESTIMATORS)
     rows = json.loads((tmp_path / f"{experiment}.json").read_text())["rows"]
     assert len(rows) == points
     if experiment == "snr":

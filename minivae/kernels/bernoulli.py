@@ -12,7 +12,7 @@ softplus(t) = max(t, 0) + log(1 + exp(-|t|)) never overflows, and no probability
 formed, clipped and logged.
 
 a (B, K, D), b (D,), x (B, D) of zeros and ones -> log_px (B, K) float64;
-dlogits (B, K, D)
+dlogits (B, K, D), which may take a's memory: the old values have done their work
 """
 
 from types import SimpleNamespace
@@ -94,15 +94,14 @@ def bernoulli_numba(a, b, x):
 def bernoulli_backward_numba(a, b, x):
     B, K, D = a.shape
     one, single = a.dtype.type(1), a.itemsize == 4
-    dlogits = np.empty_like(a)
     for i in range(B):
         for k in range(K):
             for d in range(D):
                 t = a[i, k, d] + b[d]
                 u = -abs(t)
                 e = exp_float32(u) if single else np.exp(u)
-                dlogits[i, k, d] = x[i, d] - (one if t >= 0 else e) / (one + e)
-    return dlogits
+                a[i, k, d] = x[i, d] - (one if t >= 0 else e) / (one + e)
+    return a
 
 
 VERSIONS = {

@@ -3,7 +3,8 @@
     for each element:  h  = tanh(a)
     and backward:      da = dh * (1 - h * h)      which needs h, never a
 
-a, h, dh, da: all of one shape, float32 or float64
+a, h, dh, da: all of one shape, float32 or float64. h may take a's memory, and da dh's:
+the old values have done their work, and new memory would have to be fetched.
 """
 
 from types import SimpleNamespace
@@ -46,22 +47,18 @@ def tanh_float32(x):
 
 @jit
 def tanh_numba(a):
-    h = np.empty_like(a)
-    single = a.itemsize == 4
-    a, flat = a.ravel(), h.ravel()
+    single, flat = a.itemsize == 4, a.ravel()
     for i in range(a.size):
-        flat[i] = tanh_float32(a[i]) if single else np.tanh(a[i])
-    return h
+        flat[i] = tanh_float32(flat[i]) if single else np.tanh(flat[i])
+    return a
 
 
 @jit
 def tanh_backward_numba(dh, h):
-    da = np.empty_like(h)
-    one = h.dtype.type(1)
-    dh, h, flat = dh.ravel(), h.ravel(), da.ravel()
+    one, flat, h = h.dtype.type(1), dh.ravel(), h.ravel()
     for i in range(h.size):
-        flat[i] = dh[i] * (one - h[i] * h[i])
-    return da
+        flat[i] *= one - h[i] * h[i]
+    return dh
 
 
 VERSIONS = {

@@ -1,0 +1,56 @@
+"""What the benchmarks have in common: this machine's peaks, medians and versions."""
+
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def median_ms(function, *arguments, warm=5, repeats=50):
+    """The median time of a call, after some that warm it up, in milliseconds."""
+    times = []
+    for _ in range(warm + repeats):
+        start = time.perf_counter()
+        function(*arguments)
+        times.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(times[warm:]))
+
+
+def sgemm_rate(threads, n=2000):
+    """GFLOP/s of a float32 product of two n x n matrices."""
+    a = np.random.default_rng(0).standard_normal((n, n), np.float32)
+    with threadpool_limits(threads):
+        return 2 * n**3 / median_ms(lambda: a @ a, warm=2, repeats=10) / 1e6
+
+
+def copy_rate(megabytes):
+    """GB/s of one thread that copies an array: it reads and writes each byte."""
+    a = np.ones(megabytes * 250_000, np.float32)
+    b = np.empty_like(a)
+    return 2 * a.nbytes / median_ms(np.copyto, b, a) / 1e6
+
+
+def processor():
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions(*packages):
+    """"Python 3.11.7, numpy 2.4.6, ..."; packages that are missing are left out."""
+    found = [f"Python {platform.python_version()}"]
+    for package in packages:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)

@@ -1,0 +1,74 @@
+"""Named arrays stay views of their vector, whatever is done with them."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import minivae as mv
+from minivae.params import Params
+
+
+def small():
+    params = Params({"a": (2, 3), "b": (3,), "c": ()}, np.float64)
+    params.vector[:] = np.arange(10)
+    return params
+
+
+def assert_one_vector(params):
+    whole = np.concatenate([array.ravel() for array in params.values()])
+    np.testing.assert_array_equal(whole, params.vector)
+    params.vector += 1
+    whole = np.concatenate([array.ravel() for array in params.values()])
+    np.testing.assert_array_equal(whole, params.vector)
+
+
+def test_views_end_to_end():
+    params = small()
+    np.testing.assert_array_equal(params["a"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(params["b"], [6, 7, 8])
+    assert_one_vector(params)
+
+
+def test_assignment_writes_into_the_view():
+    params = small()
+    params["a"] = np.ones((2, 3))
+    params["b"] += 2
+    assert_one_vector(params)
+    assert params["a"][0, 0] == 2 and params["b"][0] == 9
+    with pytest.raises(ValueError):
+        params["a"] = np.ones((3, 2))
+    with pytest.raises(KeyError):
+        params["d"] = np.ones(3)
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))]
+)
+def test_a_copy_has_a_vector_of_its_own(copied):
+    params = small()
+    other = copied(params)
+    assert isinstance(other, Params) and list(other) == list(params)
+    np.testing.assert_array_equal(other.vector, params.vector)
+    assert_one_vector(other)
+    np.testing.assert_array_equal(params.vector, np.arange(10))
+
+
+def test_a_copied_model_trains_alone():
+    model = mv.VAE(6, (2,), ((3,),), rng=np.random.default_rng(0))
+    before = model.params.vector.copy()
+    other = copy.deepcopy(model)
+    x, eps = np.ones((4, 6)), other.draw_eps(4, 2, np.random.default_rng(0))
+    mv.Adam(other.params).step(mv.bound_and_grad(other, x, eps)[1])
+    assert (other.params["q1.mu.W"] != model.params["q1.mu.W"]).all()
+    np.testing.assert_array_equal(model.params.vector, before)
+
+
+def test_the_first_product_is_written_and_the_next_added():
+    grads = Params({"W": (2, 2)}, np.float64, lambda n, dtype: np.full(n, np.nan))
+    a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.eye(2)
+    grads.add_product("W", a, b)
+    np.testing.assert_array_equal(grads["W"], a)
+    grads.add_product("W", a, b)
+    np.testing.assert_array_equal(grads["W"], 2 * a)
