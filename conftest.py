@@ -15,7 +15,8 @@ FLAGS = ELLIPSIS | NORMALIZE_WHITESPACE
 # the first example of a test may compile a kernel; the examples are the same every time
 settings.register_profile("minivae", deadline=None, derandomize=True)
 settings.load_profile("minivae")
-KNOWN_SKIPS = ()  # reasons, word for word, for which a test may be skipped
+# reasons, word for word, for which a test may be skipped
+KNOWN_SKIPS = ("compiling needs NVVM: pip install 'minivae[cuda]'",)
 
 markdown = Sybil(
     parsers=[PythonCodeBlockParser(doctest_optionflags=FLAGS), SkipParser()],

@@ -1,10 +1,14 @@
 """Every version of every kernel against the reference in float64, on inputs made hard
 on purpose.
+
+The CUDA versions take part where there is a GPU with CuPy, and under the simulator,
+NUMBA_ENABLE_CUDASIM=1 (test_cuda.py starts that process).
 """
 
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from scipy import stats
 
 from minivae.kernels import (
     NAMES,
+    SIMULATED,
     adam,
     bernoulli,
     log_weight,
@@ -21,13 +26,22 @@ from minivae.kernels import (
     tanh,
 )
 
-CASES = [(name, dtype) for name in NAMES for dtype in (np.float32, np.float64)]
-SHAPES = [
-    (1, 1, 1),
-    (3, 1, 5),
-    (2, 7, 113),
-    (5, 50, 4),
-]  # K = 1, and sizes that are no multiple of a block
+
+def gpu_is_there():
+    try:
+        import cupy
+
+        return cupy.cuda.runtime.getDeviceCount() > 0
+    except Exception:  # CuPy is missing, or finds no driver, or no device
+        return False
+
+
+CUDA = ("cuda",) if SIMULATED or gpu_is_there() else ()
+LADDER = ("cuda_1", "cuda_2") + (() if SIMULATED else ("cuda_3",)) if CUDA else ()
+VERSIONS = (*NAMES, *CUDA)
+CASES = [(name, dtype) for name in VERSIONS for dtype in (np.float32, np.float64)]
+# K = 1, and sizes that are no multiple of a block; the simulator's blocks are slow
+SHAPES = [(1, 1, 1), (3, 1, 5), (2, 7, 113), (3, 3, 4) if SIMULATED else (5, 50, 4)]
 
 
 def tolerance(dtype):
@@ -51,10 +65,34 @@ def compare(results, expected, dtype):
         np.testing.assert_allclose(got, want, **tolerance(dtype))
 
 
+def version(kernel, name):
+    """A version's functions, called with the host's arrays and returning such."""
+    functions = kernel.VERSIONS[name]
+    if name in NAMES or SIMULATED:
+        return functions
+    import cupy
+
+    def on_device(function):
+        def call(*arguments):
+            there = [
+                cupy.asarray(a) if isinstance(a, np.ndarray) else a for a in arguments
+            ]
+            result = function(*there)
+            for a, b in zip(arguments, there):
+                if isinstance(a, np.ndarray):
+                    a[...] = b.get()  # what was changed in place
+            several = isinstance(result, tuple)
+            return tuple(r.get() for r in result) if several else result.get()
+
+        return call
+
+    return SimpleNamespace(**{n: on_device(f) for n, f in vars(functions).items()})
+
+
 def test_every_file_has_every_version():
     files = adam, bernoulli, log_weight, noise, reparameterize, softmax, tanh
     for kernel in files:
-        assert tuple(kernel.VERSIONS) == NAMES
+        assert {*NAMES, "cuda"} <= kernel.VERSIONS.keys()
         functions = {tuple(vars(version)) for version in kernel.VERSIONS.values()}
         assert len(functions) == 1
 
@@ -69,15 +107,15 @@ def test_tanh(name, dtype, size):
     (a, dh), (a64, dh64) = both(
         dtype, a.reshape(1, size), rng.standard_normal((1, size))
     )
-    h = tanh.VERSIONS[name].forward(a)
+    h = version(tanh, name).forward(a)
     assert h.dtype == dtype and h.shape == a.shape
     compare(h, np.tanh(a64), dtype)
     compare(
-        tanh.VERSIONS[name].backward(dh, h),
+        version(tanh, name).backward(dh, h),
         dh64 * (1 - h.astype(np.float64) ** 2),
         dtype,
     )
-    assert np.isnan(tanh.VERSIONS[name].forward(np.full((2, 2), np.nan, dtype))).all()
+    assert np.isnan(version(tanh, name).forward(np.full((2, 2), np.nan, dtype))).all()
 
 
 @pytest.mark.parametrize("name, dtype", CASES)
@@ -90,14 +128,14 @@ def test_bernoulli(name, dtype, shape):
     ) * (rng.random(shape) < 0.5)
     x = (rng.random((B, D)) < 0.5) * 1.0
     (a, b, x), args64 = both(dtype, a, rng.standard_normal(D), x)
-    log_px = bernoulli.VERSIONS[name].forward(a, b, x)
+    log_px = version(bernoulli, name).forward(a, b, x)
     assert log_px.dtype == np.float64 and np.isfinite(log_px).all()
     compare(log_px, bernoulli.bernoulli_numpy(*args64), dtype)
-    delta = bernoulli.VERSIONS[name].backward(a, b, x)
+    delta = version(bernoulli, name).backward(a, b, x)
     assert delta.dtype == dtype
     compare(delta, bernoulli.bernoulli_backward_numpy(*args64), dtype)
     a[0, 0, 0] = np.nan
-    assert np.isnan(bernoulli.VERSIONS[name].forward(a, b, x)[0, 0])
+    assert np.isnan(version(bernoulli, name).forward(a, b, x)[0, 0])
 
 
 @pytest.mark.parametrize("name, dtype", CASES)
@@ -112,8 +150,8 @@ def test_reparameterize(name, dtype, shape):
     (mu, log_sigma, eps, dz, path, score), args64 = both(
         dtype, mu, log_sigma, eps, dz, path, score
     )
-    version = reparameterize.VERSIONS[name]
-    z = version.forward(mu, log_sigma, eps)
+    functions = version(reparameterize, name)
+    z = functions.forward(mu, log_sigma, eps)
     assert z.dtype == dtype
     compare(z, reparameterize.reparameterize_numpy(*args64[:3]), dtype)
     _, log_sigma64, eps64, dz64, path64, score64 = args64
@@ -121,7 +159,7 @@ def test_reparameterize(name, dtype, shape):
         (path, score, path64, score64),
         (path, -path, path64, -path64),
     ):
-        results = version.backward(dz, eps, log_sigma, p, s)
+        results = functions.backward(dz, eps, log_sigma, p, s)
         expected = reparameterize.reparameterize_backward_numpy(
             dz64, eps64, log_sigma64, p64, s64
         )
@@ -138,7 +176,7 @@ def test_reparameterize(name, dtype, shape):
             assert (np.abs(got - want) <= tolerance(dtype)["rtol"] * scale).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", VERSIONS)
 def test_plain_gradient_never_divides_by_sigma(name):
     """With score = -path, eps / sigma drops out before it is rounded: exact even at
     sigma = 1e-8.
@@ -147,7 +185,7 @@ def test_plain_gradient_never_divides_by_sigma(name):
     dz, eps = rng.standard_normal((2, 3, 4, 5)).astype(np.float32)
     path = rng.random((3, 4)).astype(np.float32)
     log_sigma = np.full((3, 5), np.log(1e-8), np.float32)
-    dmu, _ = reparameterize.VERSIONS[name].backward(dz, eps, log_sigma, path, -path)
+    dmu, _ = version(reparameterize, name).backward(dz, eps, log_sigma, path, -path)
     np.testing.assert_allclose(
         dmu, dz.astype(np.float64).sum(axis=1), rtol=1e-5, atol=1e-6
     )
@@ -164,22 +202,22 @@ def test_log_weight(name, dtype, shape, scale):
         dtype, scale * rng.standard_normal(shape), rng.standard_normal(shape), log_sigma
     )
     log_px = -100 * rng.random((B, K))
-    log_w = log_weight.VERSIONS[name].forward(log_px, z, eps, log_sigma)
+    log_w = version(log_weight, name).forward(log_px, z, eps, log_sigma)
     assert log_w.dtype == np.float64
     np.testing.assert_allclose(
         log_w, log_weight.log_weight_numpy(log_px, *args64), rtol=1e-12
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (4, 7), (2, 5000)])
+@pytest.mark.parametrize("name", (*NAMES, *LADDER))
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (4, 7), (9, 33), (2, 5000)])
 def test_softmax(name, shape):
     from scipy.special import logsumexp
     from scipy.special import softmax as scipy_softmax
 
     rng = np.random.default_rng(shape[1])
     log_w = rng.choice([-1e4, 0, 1e4], shape) + rng.standard_normal(shape)
-    lse, w = softmax.VERSIONS[name].forward(log_w)
+    lse, w = version(softmax, name).forward(log_w)
     np.testing.assert_allclose(lse, logsumexp(log_w, axis=1), rtol=1e-14)
     np.testing.assert_allclose(w, scipy_softmax(log_w, axis=1), rtol=1e-12)
     if shape[1] == 1:
@@ -187,7 +225,7 @@ def test_softmax(name, shape):
         np.testing.assert_array_equal(w, 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", (*NAMES, *LADDER))
 def test_softmax_of_rows_that_are_not_finite(name):
     inf = np.inf
     log_w = np.array(
@@ -199,7 +237,7 @@ def test_softmax_of_rows_that_are_not_finite(name):
             [0.0, 1.0, np.nan],
         ]
     )
-    lse, w = softmax.VERSIONS[name].forward(log_w)
+    lse, w = version(softmax, name).forward(log_w)
     assert lse[0] == -inf and (w[0] == 0).all()
     assert lse[1] == 2.0 and (w[1] == [0, 1, 0]).all()
     assert np.isnan(lse[2:]).all()
@@ -219,7 +257,7 @@ def test_adam(name, dtype, shape):
         "beta2": 0.999,
         "epsilon": 1e-4,
     }
-    assert adam.VERSIONS[name].step(p, g, m, v, *settings.values()) is True
+    assert bool(version(adam, name).step(p, g, m, v, *settings.values()))
     adam.adam_numpy(*args64, *settings.values())
     for got, want in zip((p, m, v), (args64[0], args64[2], args64[3])):
         assert got.dtype == dtype
@@ -229,14 +267,15 @@ def test_adam(name, dtype, shape):
 @pytest.mark.parametrize("name, dtype", CASES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", [0, 16, 36])
+@pytest.mark.filterwarnings("ignore:.*overflow:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*invalid value:RuntimeWarning")
 def test_adam_sees_what_is_not_finite(name, dtype, bad, where):
     g = np.full(37, np.finfo(dtype).max)  # a large gradient is still a finite one
     state, settings = np.zeros((3, 37), dtype), (1, 0.01, 0.9, 0.999, 1e-4)
-    with np.errstate(over="ignore", invalid="ignore"):
-        step = adam.VERSIONS[name].step
-        assert step(state[0], g.astype(dtype), *state[1:], *settings) is True
-        g[where] = bad
-        assert step(state[0], g.astype(dtype), *state[1:], *settings) is False
+    step = version(adam, name).step
+    assert bool(step(state[0], g.astype(dtype), *state[1:], *settings))
+    g[where] = bad
+    assert not bool(step(state[0], g.astype(dtype), *state[1:], *settings))
 
 
 # Random123's known answers: counter, key, words
@@ -256,29 +295,30 @@ def test_philox_is_the_published_one(case):
     assert [int(word) for word in noise.philox_numpy(key, counter)] == words
 
 
+@pytest.mark.parametrize("name", VERSIONS[1:])
 @pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 50, 784, 2500])
-def test_noise(n):
-    """The versions agree: uniform to the last bit, normal to float32's rounding."""
+def test_noise(name, n):
+    """As the reference: uniform to the last bit, normal to float32's rounding."""
+    draw, reference = version(noise, name), noise.VERSIONS["numpy"]
     for key in ([0, 0], [2**32 - 1, 2**32 - 1], [7, 11]):
         key = np.array(key, np.uint32)
         for place in [(0, 3, n, 0, 0), (2, 1, n, 3000, (2**20 << 8) + 255)]:
-            both = [version for version in noise.VERSIONS.values()]
-            u, v = (version.uniform(key, *place) for version in both)
-            assert u.dtype == np.float32 and u.shape == (place[1], n)
-            np.testing.assert_array_equal(u, v)
+            u, z = draw.uniform(key, *place), draw.normal(key, *place)
+            for numbers in (u, z):
+                assert numbers.dtype == np.float32 and numbers.shape == (place[1], n)
+            np.testing.assert_array_equal(u, reference.uniform(key, *place))
             assert u.min() >= 0 and u.max() < 1
-            a, b = (version.normal(key, *place) for version in both)
-            assert a.dtype == np.float32 and a.shape == (place[1], n)
-            np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+            expected = reference.normal(key, *place)
+            np.testing.assert_allclose(z, expected, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_noise_is_noise(name):
     """Uniform and normal by Kolmogorov and Smirnov, and no two places alike."""
-    version, key = noise.VERSIONS[name], np.array([1, 2], np.uint32)
-    z = version.normal(key, 0, 200, 1001, 5, 1)
+    draw, key = version(noise, name), np.array([1, 2], np.uint32)
+    z = draw.normal(key, 0, 200, 1001, 5, 1)
     assert stats.kstest(z.ravel(), "norm").pvalue > 1e-3
-    u = version.uniform(key, 0, 200, 1001, 5, 1)
+    u = draw.uniform(key, 0, 200, 1001, 5, 1)
     assert stats.kstest(u.ravel(), "uniform").pvalue > 1e-3
     error = 1 / np.sqrt(z[:, :1000].size)
     for shift in (1, 250, 251, 500, 750):  # neighbours, and words of one block
@@ -288,9 +328,9 @@ def test_noise_is_noise(name):
     changed = [(key + np.uint32([1, 0]), 0, 5, 1), (key, 1, 5, 1)]
     changed += [(key, 0, 6, 1), (key, 0, 5, 2)]
     for other_key, first, step, stream in changed:
-        other = version.normal(other_key, first, 200, 1001, step, stream)
+        other = draw.normal(other_key, first, 200, 1001, step, stream)
         assert abs((z * other).mean()) < 5 * error
-    np.testing.assert_array_equal(version.normal(key, 60, 9, 1001, 5, 1), z[60:69])
+    np.testing.assert_array_equal(draw.normal(key, 60, 9, 1001, 5, 1), z[60:69])
 
 
 def test_the_ends_of_a_word():

@@ -13,11 +13,13 @@ is the only place where minivae knows that it maximises.
 p, g, m, v (n,), float32 or float64; t = 1, 2, ... counts the steps
 """
 
+from math import isinf, isnan, sqrt
 from types import SimpleNamespace
 
 import numpy as np
+from numba import cuda
 
-from . import jit
+from . import THREADS, blocks, device_empty, jit
 
 
 def adam_numpy(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
@@ -46,7 +48,34 @@ def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
     return finite
 
 
+# cuda: a thread for each parameter. What depends on t alone is computed on the host, in
+# the arrays' type: a double among the scalars would make doubles of all the rest.
+# ``finite`` is one number on the device, and whoever reads it waits for the step
+
+
+@cuda.jit
+def adam_kernel(p, g, m, v, scalars, finite):
+    decay1, one_minus_beta1, decay2, one_minus_beta2, scale1, scale2, eps = scalars
+    for i in range(cuda.grid(1), p.size, cuda.gridsize(1)):
+        if isnan(g[i]) or isinf(g[i]):
+            finite[0] = False  # any thread, any number of times
+        m[i] = decay1 * m[i] + one_minus_beta1 * g[i]
+        v[i] = decay2 * v[i] + one_minus_beta2 * g[i] * g[i]
+        p[i] += scale1 * m[i] / (sqrt(v[i] * scale2) + eps)
+
+
+def adam_cuda(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
+    scale1, scale2 = learning_rate / (1 - beta1**t), 1 / (1 - beta2**t)
+    scalars = beta1, 1 - beta1, beta2, 1 - beta2, scale1, scale2, epsilon
+    scalars = tuple(p.dtype.type(scalar) for scalar in scalars)
+    finite = device_empty(1, np.bool_)
+    finite[...] = True
+    adam_kernel[blocks(p.size), THREADS](p, g, m, v, scalars, finite)
+    return finite
+
+
 VERSIONS = {
     "numpy": SimpleNamespace(step=adam_numpy),
     "numba": SimpleNamespace(step=adam_numba),
+    "cuda": SimpleNamespace(step=adam_cuda),
 }

@@ -15,11 +15,13 @@ a (B, K, D), b (D,), x (B, D) of zeros and ones -> log_px (B, K) float64;
 dlogits (B, K, D), which may take a's memory: the old values have done their work
 """
 
+from math import exp, log1p
 from types import SimpleNamespace
 
 import numpy as np
+from numba import cuda
 
-from . import jit
+from . import THREADS, blocks, device_empty, jit
 
 
 def bernoulli_numpy(a, b, x):
@@ -104,6 +106,55 @@ def bernoulli_backward_numba(a, b, x):
     return a
 
 
+# cuda: forward, a block for each row, whose threads take every THREADS-th pixel and
+# then halve their sums in shared memory; backward, a thread for each logit
+
+
+@cuda.jit
+def bernoulli_kernel(a, b, x, log_px):
+    sums = cuda.shared.array(THREADS, np.float64)
+    B, K, D = a.shape
+    thread, zero = cuda.threadIdx.x, a.dtype.type(0)
+    for row in range(cuda.blockIdx.x, B * K, cuda.gridDim.x):
+        i, k = row // K, row % K
+        part = zero
+        for d in range(thread, D, THREADS):
+            t = a[i, k, d] + b[d]
+            part += x[i, d] * t - max(t, zero) - log1p(exp(-abs(t)))
+        sums[thread] = part
+        width = THREADS // 2
+        while width > 0:
+            cuda.syncthreads()
+            if thread < width:
+                sums[thread] += sums[thread + width]
+            width //= 2
+        if thread == 0:
+            log_px[i, k] = sums[0]
+        cuda.syncthreads()  # before the next row's sums are written
+
+
+@cuda.jit
+def bernoulli_backward_kernel(a, b, x):
+    B, K, D = a.shape
+    one = a.dtype.type(1)
+    for j in range(cuda.grid(1), B * K * D, cuda.gridsize(1)):
+        i, k, d = j // (K * D), j // D % K, j % D
+        t = a[i, k, d] + b[d]
+        e = exp(-abs(t))
+        a[i, k, d] = x[i, d] - (one if t >= 0 else e) / (one + e)
+
+
+def bernoulli_cuda(a, b, x):
+    log_px = device_empty(a.shape[:2], np.float64)
+    bernoulli_kernel[blocks(log_px.size, 1), THREADS](a, b, x, log_px)
+    return log_px
+
+
+def bernoulli_backward_cuda(a, b, x):
+    bernoulli_backward_kernel[blocks(a.size), THREADS](a, b, x)
+    return a
+
+
 VERSIONS = {
     "numpy": SimpleNamespace(
         forward=bernoulli_numpy,
@@ -112,5 +163,9 @@ VERSIONS = {
     "numba": SimpleNamespace(
         forward=bernoulli_numba,
         backward=bernoulli_backward_numba,
+    ),
+    "cuda": SimpleNamespace(
+        forward=bernoulli_cuda,
+        backward=bernoulli_backward_cuda,
     ),
 }

@@ -13,8 +13,9 @@ log_px (B, K) float64, z, eps (B, K, L), log_sigma (B, L) -> log_w (B, K) float6
 from types import SimpleNamespace
 
 import numpy as np
+from numba import cuda
 
-from . import jit
+from . import THREADS, blocks, device_empty, jit
 
 
 def log_weight_numpy(log_px, z, eps, log_sigma):
@@ -37,7 +38,42 @@ def log_weight_numba(log_px, z, eps, log_sigma):
     return log_w
 
 
+# cuda: a block for each sample, whose threads take every THREADS-th latent unit and
+# then halve their sums in shared memory
+
+
+@cuda.jit
+def log_weight_kernel(log_px, z, eps, log_sigma, log_w):
+    sums = cuda.shared.array(THREADS, np.float64)
+    B, K, L = eps.shape
+    thread = cuda.threadIdx.x
+    for row in range(cuda.blockIdx.x, B * K, cuda.gridDim.x):
+        i, k = row // K, row % K
+        total = 0.0
+        for l in range(thread, L, THREADS):
+            e, u = np.float64(eps[i, k, l]), np.float64(z[i, k, l])
+            total += (e * e - u * u) / 2 + log_sigma[i, l]
+        sums[thread] = total
+        width = THREADS // 2
+        while width > 0:
+            cuda.syncthreads()
+            if thread < width:
+                sums[thread] += sums[thread + width]
+            width //= 2
+        if thread == 0:
+            log_w[i, k] = log_px[i, k] + sums[0]
+        cuda.syncthreads()  # before the next row's sums are written
+
+
+def log_weight_cuda(log_px, z, eps, log_sigma):
+    log_w = device_empty(log_px.shape, np.float64)
+    arguments = log_px, z, eps, log_sigma, log_w
+    log_weight_kernel[blocks(log_w.size, 1), THREADS](*arguments)
+    return log_w
+
+
 VERSIONS = {
     "numpy": SimpleNamespace(forward=log_weight_numpy),
     "numba": SimpleNamespace(forward=log_weight_numba),
+    "cuda": SimpleNamespace(forward=log_weight_cuda),
 }

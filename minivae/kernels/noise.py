@@ -14,11 +14,14 @@ neighbours are computed alike.
 key (2,) uint32; images first ... first + B - 1; n numbers each -> (B, n) float32
 """
 
+from functools import partial
+from math import cos, log, sin, sqrt
 from types import SimpleNamespace
 
 import numpy as np
+from numba import cuda
 
-from . import jit
+from . import THREADS, blocks, device_empty, jit
 
 
 def philox_numpy(key, counter):
@@ -154,7 +157,54 @@ def cos_sin_float32(word):
     )
 
 
+# cuda: a thread for each block of an image's numbers, which writes its four
+
+
+@cuda.jit
+def noise_kernel(k0, k1, first, step, stream, normal, out):
+    B, n = out.shape
+    in_row, low, half = (n + 3) // 4, np.uint64(0xFFFFFFFF), np.uint64(32)
+    for i in range(cuda.grid(1), B * in_row, cuda.gridsize(1)):
+        b, j = i // in_row, i % in_row
+        c0, c1, c2, c3 = np.uint64(j), first + np.uint64(b), step, stream
+        key0, key1 = k0, k1
+        for _ in range(10):
+            p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
+            c0, c1 = (p1 >> half) ^ c1 ^ key0, p1 & low
+            c2, c3 = (p0 >> half) ^ c3 ^ key1, p0 & low
+            key0 = (key0 + np.uint64(0x9E3779B9)) & low
+            key1 = (key1 + np.uint64(0xBB67AE85)) & low
+        words = c0, c1, c2, c3
+        for w in range(0, 4, 2):
+            u, v = words[w], words[w + 1]
+            if normal:
+                angle = np.float32(np.float64(v) * (2 * np.pi * 2.0**-32))
+                log_u = log(np.float32((np.float64(u) + 0.5) * 2.0**-32))
+                r = sqrt(np.float32(-2) * log_u)
+                left, right = r * cos(angle), r * sin(angle)
+            else:
+                unit = np.float32(2.0**-24)
+                left = np.float32(np.int32(u >> np.uint64(8))) * unit
+                right = np.float32(np.int32(v >> np.uint64(8))) * unit
+            if w * in_row + j < n:
+                out[b, w * in_row + j] = left
+            if (w + 1) * in_row + j < n:
+                out[b, (w + 1) * in_row + j] = right
+
+
+def noise_cuda(normal, key, first, B, n, step, stream):
+    out = device_empty((B, n), np.float32)
+    words = (np.uint64(word) for word in (*key, first, step, stream))
+    if n > 0:
+        grid = blocks(B * ((n + 3) // 4))
+        noise_kernel[grid, THREADS](*words, normal, out)
+    return out
+
+
 VERSIONS = {
     "numpy": SimpleNamespace(uniform=uniform_numpy, normal=normal_numpy),
     "numba": SimpleNamespace(uniform=uniform_numba, normal=normal_numba),
+    "cuda": SimpleNamespace(
+        uniform=partial(noise_cuda, False), normal=partial(noise_cuda, True)
+    ),
 }

@@ -15,11 +15,13 @@ mu, log_sigma (B, L), eps, z, dz (B, K, L), path, score (B, K) ->
 dmu, dlog_sigma (B, L); one dtype throughout
 """
 
+from math import exp
 from types import SimpleNamespace
 
 import numpy as np
+from numba import cuda
 
-from . import jit
+from . import THREADS, blocks, device_empty, jit
 
 
 def reparameterize_numpy(mu, log_sigma, eps):
@@ -64,6 +66,45 @@ def reparameterize_backward_numba(dz, eps, log_sigma, path, score):
     return dmu, dlog_sigma
 
 
+# cuda: forward, a thread for each number drawn; backward, a thread for each image and
+# latent unit, which sums over its K samples. Neighbours in a warp are neighbours in l
+
+
+@cuda.jit
+def reparameterize_kernel(mu, log_sigma, eps, z):
+    B, K, L = eps.shape
+    for i in range(cuda.grid(1), B * K * L, cuda.gridsize(1)):
+        b, k, l = i // (K * L), i // L % K, i % L
+        z[b, k, l] = mu[b, l] + exp(log_sigma[b, l]) * eps[b, k, l]
+
+
+@cuda.jit
+def reparameterize_backward_kernel(dz, eps, log_sigma, path, score, dmu, dlog_sigma):
+    B, K, L = eps.shape
+    for i in range(cuda.grid(1), B * L, cuda.gridsize(1)):
+        b, l = i // L, i % L
+        sigma = exp(log_sigma[b, l])
+        to_mu = to_log_sigma = eps.dtype.type(0)
+        for k in range(K):
+            e, both = eps[b, k, l], path[b, k] + score[b, k]
+            to_mu += dz[b, k, l] + both * e / sigma
+            to_log_sigma += dz[b, k, l] * sigma * e + both * e * e - score[b, k]
+        dmu[b, l], dlog_sigma[b, l] = to_mu, to_log_sigma
+
+
+def reparameterize_cuda(mu, log_sigma, eps):
+    z = device_empty(eps.shape, eps.dtype)
+    reparameterize_kernel[blocks(z.size), THREADS](mu, log_sigma, eps, z)
+    return z
+
+
+def reparameterize_backward_cuda(dz, eps, log_sigma, path, score):
+    dmu, dlog_sigma = (device_empty(log_sigma.shape, eps.dtype) for _ in range(2))
+    arguments = dz, eps, log_sigma, path, score, dmu, dlog_sigma
+    reparameterize_backward_kernel[blocks(dmu.size), THREADS](*arguments)
+    return dmu, dlog_sigma
+
+
 VERSIONS = {
     "numpy": SimpleNamespace(
         forward=reparameterize_numpy,
@@ -72,5 +113,9 @@ VERSIONS = {
     "numba": SimpleNamespace(
         forward=reparameterize_numba,
         backward=reparameterize_backward_numba,
+    ),
+    "cuda": SimpleNamespace(
+        forward=reparameterize_cuda,
+        backward=reparameterize_backward_cuda,
     ),
 }

@@ -12,11 +12,13 @@ image, so none gets a gradient.
 log_w (B, K) float64 -> lse (B,), w_norm (B, K) float64
 """
 
+from math import exp, inf, log
 from types import SimpleNamespace
 
 import numpy as np
+from numba import cuda
 
-from . import jit
+from . import SIMULATED, THREADS, blocks, device_empty, jit
 
 
 def softmax_numpy(log_w):
@@ -51,7 +53,134 @@ def softmax_numba(log_w):
     return lse, w_norm
 
 
+# cuda, a ladder of three. Each step computes the same and says what changed, and why
+
+
+@cuda.jit
+def softmax_kernel_1(log_w, lse, w_norm):
+    """One thread a row: the loop of the numba version, a row for each thread.
+
+    Neighbours in a warp read numbers that are K apart: each its own line of memory.
+    """
+    B, K = log_w.shape
+    for b in range(cuda.grid(1), B, cuda.gridsize(1)):
+        m = log_w[b, 0]
+        for k in range(K):
+            if log_w[b, k] > m:
+                m = log_w[b, k]
+        if m == -inf:
+            m = 0.0
+        s = 0.0
+        for k in range(K):
+            w_norm[b, k] = exp(log_w[b, k] - m)
+            s += w_norm[b, k]
+        lse[b] = m + log(s) if s != 0.0 else -inf
+        for k in range(K):
+            w_norm[b, k] = w_norm[b, k] / s if s != 0.0 else 0.0
+
+
+@cuda.jit
+def softmax_kernel_2(log_w, lse, w_norm):
+    """One block a row: its threads take every THREADS-th number, and halve their maxima
+    and then their sums in shared memory.
+
+    Neighbours now read neighbours, and a row is no longer one thread's work.
+    """
+    shared = cuda.shared.array(THREADS, np.float64)
+    B, K = log_w.shape
+    thread = cuda.threadIdx.x
+    for b in range(cuda.blockIdx.x, B, cuda.gridDim.x):
+        m = -inf
+        for k in range(thread, K, THREADS):
+            a = log_w[b, k]
+            m = a if a > m or a != a else m  # a NaN stays, as it would in a sum
+        shared[thread] = m
+        width = THREADS // 2
+        while width > 0:
+            cuda.syncthreads()
+            if thread < width:
+                m, a = shared[thread], shared[thread + width]
+                shared[thread] = a if a > m or a != a else m
+            width //= 2
+        cuda.syncthreads()
+        m = shared[0]
+        if m == -inf:
+            m = 0.0
+        cuda.syncthreads()  # all have read the maximum
+        s = 0.0
+        for k in range(thread, K, THREADS):
+            w_norm[b, k] = exp(log_w[b, k] - m)
+            s += w_norm[b, k]
+        shared[thread] = s
+        width = THREADS // 2
+        while width > 0:
+            cuda.syncthreads()
+            if thread < width:
+                shared[thread] += shared[thread + width]
+            width //= 2
+        cuda.syncthreads()
+        s = shared[0]
+        for k in range(thread, K, THREADS):
+            w_norm[b, k] = w_norm[b, k] / s if s != 0.0 else 0.0
+        if thread == 0:
+            lse[b] = m + log(s) if s != 0.0 else -inf
+        cuda.syncthreads()  # before the next row's maxima are written
+
+
+@cuda.jit
+def softmax_kernel_3(log_w, lse, w_norm):
+    """One warp a row: its 32 threads exchange maxima and sums by shuffles.
+
+    A warp runs in step, so there is nothing to wait for, and registers need no shared
+    memory. The K of an IWAE is a few warps' width at most.
+    """
+    B, K = log_w.shape
+    lane, warps = cuda.threadIdx.x % 32, THREADS // 32
+    first = cuda.blockIdx.x * warps + cuda.threadIdx.x // 32
+    for b in range(first, B, cuda.gridDim.x * warps):
+        m = -inf
+        for k in range(lane, K, 32):
+            a = log_w[b, k]
+            m = a if a > m or a != a else m  # a NaN stays, as it would in a sum
+        width = 16
+        while width > 0:
+            a = cuda.shfl_xor_sync(0xFFFFFFFF, m, width)
+            m = a if a > m or a != a else m
+            width //= 2
+        if m == -inf:
+            m = 0.0
+        s = 0.0
+        for k in range(lane, K, 32):
+            w_norm[b, k] = exp(log_w[b, k] - m)
+            s += w_norm[b, k]
+        width = 16
+        while width > 0:
+            s += cuda.shfl_xor_sync(0xFFFFFFFF, s, width)
+            width //= 2
+        for k in range(lane, K, 32):
+            w_norm[b, k] = w_norm[b, k] / s if s != 0.0 else 0.0
+        if lane == 0:
+            lse[b] = m + log(s) if s != 0.0 else -inf
+
+
+def softmax_by(kernel, rows_per_block):
+    """The function that launches a kernel of the ladder."""
+
+    def forward(log_w):
+        B, _ = log_w.shape
+        lse, w_norm = device_empty(B, np.float64), device_empty(log_w.shape, np.float64)
+        kernel[blocks(B, rows_per_block), THREADS](log_w, lse, w_norm)
+        return lse, w_norm
+
+    return forward
+
+
 VERSIONS = {
     "numpy": SimpleNamespace(forward=softmax_numpy),
     "numba": SimpleNamespace(forward=softmax_numba),
+    "cuda_1": SimpleNamespace(forward=softmax_by(softmax_kernel_1, THREADS)),
+    "cuda_2": SimpleNamespace(forward=softmax_by(softmax_kernel_2, 1)),
+    "cuda_3": SimpleNamespace(forward=softmax_by(softmax_kernel_3, THREADS // 32)),
 }
+# the simulator has no shuffles
+VERSIONS["cuda"] = VERSIONS["cuda_2" if SIMULATED else "cuda_3"]

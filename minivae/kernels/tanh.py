@@ -7,11 +7,13 @@ a, h, dh, da: all of one shape, float32 or float64. h may take a's memory, and d
 the old values have done their work, and new memory would have to be fetched.
 """
 
+from math import tanh
 from types import SimpleNamespace
 
 import numpy as np
+from numba import cuda
 
-from . import jit
+from . import THREADS, blocks, jit
 
 
 def tanh_numpy(a):
@@ -61,6 +63,33 @@ def tanh_backward_numba(dh, h):
     return dh
 
 
+# cuda: a thread for each element, neighbours in memory side by side in a warp; the grid
+# goes on in strides where it is smaller than the array
+
+
+@cuda.jit
+def tanh_kernel(a):
+    for i in range(cuda.grid(1), a.size, cuda.gridsize(1)):
+        a[i] = tanh(a[i])
+
+
+@cuda.jit
+def tanh_backward_kernel(dh, h):
+    one = h.dtype.type(1)
+    for i in range(cuda.grid(1), h.size, cuda.gridsize(1)):
+        dh[i] *= one - h[i] * h[i]
+
+
+def tanh_cuda(a):
+    tanh_kernel[blocks(a.size), THREADS](a.reshape(-1))
+    return a
+
+
+def tanh_backward_cuda(dh, h):
+    tanh_backward_kernel[blocks(h.size), THREADS](dh.reshape(-1), h.reshape(-1))
+    return dh
+
+
 VERSIONS = {
     "numpy": SimpleNamespace(
         forward=tanh_numpy,
@@ -69,5 +98,9 @@ VERSIONS = {
     "numba": SimpleNamespace(
         forward=tanh_numba,
         backward=tanh_backward_numba,
+    ),
+    "cuda": SimpleNamespace(
+        forward=tanh_cuda,
+        backward=tanh_backward_cuda,
     ),
 }

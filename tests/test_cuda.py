@@ -1,0 +1,93 @@
+"""The CUDA kernels where there is no GPU: run by the simulator, and compiled to PTX.
+
+The simulator is chosen when Numba is imported, so it has a process of its own, which
+runs test_kernels.py. It has no warp shuffles: softmax_kernel_3 is compiled only.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from minivae.kernels import (
+    adam,
+    bernoulli,
+    log_weight,
+    noise,
+    reparameterize,
+    softmax,
+    tanh,
+)
+
+# kernel -> its signature, {} for the arrays' type
+KERNELS = {
+    tanh.tanh_kernel: "void({0}[::1])",
+    tanh.tanh_backward_kernel: "void({0}[::1], {0}[::1])",
+    adam.adam_kernel: "void({0}[::1], {0}[::1], {0}[::1], {0}[::1],"
+    " UniTuple({0}, 7), boolean[::1])",
+    reparameterize.reparameterize_kernel: "void({0}[:,::1], {0}[:,::1],"
+    " {0}[:,:,::1], {0}[:,:,::1])",
+    reparameterize.reparameterize_backward_kernel: "void({0}[:,:,::1], {0}[:,:,::1],"
+    " {0}[:,::1], {0}[:,::1], {0}[:,::1], {0}[:,::1], {0}[:,::1])",
+    bernoulli.bernoulli_kernel: "void({0}[:,:,::1], {0}[::1], {0}[:,::1],"
+    " float64[:,::1])",
+    bernoulli.bernoulli_backward_kernel: "void({0}[:,:,::1], {0}[::1], {0}[:,::1])",
+    log_weight.log_weight_kernel: "void(float64[:,::1], {0}[:,:,::1], {0}[:,:,::1],"
+    " {0}[:,::1], float64[:,::1])",
+    softmax.softmax_kernel_1: "void(float64[:,::1], float64[::1], float64[:,::1])",
+    softmax.softmax_kernel_2: "void(float64[:,::1], float64[::1], float64[:,::1])",
+    softmax.softmax_kernel_3: "void(float64[:,::1], float64[::1], float64[:,::1])",
+    noise.noise_kernel: "void(uint64, uint64, uint64, uint64, uint64, boolean,"
+    " float32[:,::1])",
+}
+# what a stray Python number would turn into doubles, at half the speed or less
+SINGLE = (
+    tanh.tanh_kernel,
+    tanh.tanh_backward_kernel,
+    adam.adam_kernel,
+    reparameterize.reparameterize_kernel,
+    reparameterize.reparameterize_backward_kernel,
+    bernoulli.bernoulli_backward_kernel,
+)
+
+
+def test_every_kernel_is_listed():
+    files = adam, bernoulli, log_weight, noise, reparameterize, softmax, tanh
+    there = {
+        value
+        for file in files
+        for name, value in vars(file).items()
+        if re.fullmatch(r"\w+_kernel(_\d)?", name)
+    }
+    assert there == set(KERNELS)
+
+
+def test_the_kernels_under_the_simulator():
+    command = [sys.executable, "-m", "pytest", "-vv", "-x", "-p", "no:cacheprovider"]
+    command += [str(Path(__file__).with_name("test_kernels.py")), "-k", "cuda"]
+    env = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-4000:]
+    assert len(re.findall(r"cuda\S*\] PASSED", result.stdout)) > 60
+
+
+@pytest.mark.skipif(
+    find_spec("numba_cuda") is None,
+    reason="compiling needs NVVM: pip install 'minivae[cuda]'",
+)
+@pytest.mark.parametrize("capability", [(8, 0), (9, 0)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
+def test_ptx(kernel, dtype, capability):
+    from numba import cuda
+    from numba.core import sigutils
+
+    args, _ = sigutils.normalize_signature(KERNELS[kernel].format(dtype))
+    ptx, _ = cuda.compile_ptx(kernel.py_func, args, cc=capability)
+    assert ".entry" in ptx and f".target sm_{capability[0]}{capability[1]}" in ptx
+    if dtype == "float32" and kernel in SINGLE:
+        assert ".f64" not in ptx
