@@ -1,0 +1,50 @@
+"""No two draws of a run share their place."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import minivae as mv
+from minivae.kernels import noise
+
+
+@pytest.fixture
+def places(monkeypatch):
+    """The (key, image, step, stream) of every image that was drawn for."""
+    seen = []
+
+    def spy(draw):
+        def drawn(key, first, B, n, step, stream):
+            seen.extend((tuple(key), first + i, step, stream) for i in range(B))
+            return draw(key, first, B, n, step, stream)
+
+        return drawn
+
+    real = noise.VERSIONS["numba"]
+    functions = {name: spy(draw) for name, draw in vars(real).items()}
+    monkeypatch.setitem(noise.VERSIONS, "numba", SimpleNamespace(**functions))
+    return seen
+
+
+def two_layers():
+    model = mv.VAE(9, (2, 2), ((6,), (5,)), rng=np.random.default_rng(0))
+    return model, np.random.default_rng(1).random((50, 9))
+
+
+@pytest.mark.parametrize("backward", ["all", "single", "sparse"])
+def test_of_a_training_run(places, backward):
+    """Two seeds, three epochs, seven steps: pixels, eps of each layer, thinning."""
+    for seed in (0, 1):
+        model, images = two_layers()
+        settings = {"batch": 8, "epochs": 3, "seed": seed, "backward": backward}
+        mv.train(model, images, "iwae", 3, **settings, progress=False)
+    assert len(places) == 2 * 3 * 50 * 4
+    assert len(set(places)) == len(places)
+
+
+def test_of_an_evaluation(places):
+    model, images = two_layers()
+    mv.evaluate(model, images, k=50, progress=False)  # three blocks of samples
+    assert len(places) == 50 * 3 * 2
+    assert len(set(places)) == len(places)
