@@ -131,11 +131,16 @@ IWAE_ONLY = {
 }
 
 
+def numbers_to_thin(K, backward):
+    """How many uniform numbers `thin` takes for each image."""
+    return {"all": 0, "single": 1, "sparse": K}[backward]
+
+
 def draw_for_thin(B, K, backward, rng):
-    """The uniform numbers that `thin` takes: (B, K), or as few as it needs."""
+    """The uniform numbers that `thin` takes, (B, `numbers_to_thin`)."""
     if backward == "all":
         return np.empty((B, 0))
-    return rng.random((B, K if backward == "sparse" else 1))
+    return rng.random((B, numbers_to_thin(K, backward)))
 
 
 def thin(theta, path, backward, tau, uniform):

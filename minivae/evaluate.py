@@ -10,7 +10,7 @@ from .data import binarize
 from .gaussian import kl_to_standard_normal
 from .inputs import check_grey, check_seed, check_size
 from .model import check_x, log_weights_forward, q1_forward
-from .noise import normal
+from .noise import draw_eps
 from .threads import each, shares
 from .train import interruptible
 
@@ -180,12 +180,9 @@ def draw_weights(model, x, k, seed, images):
     means = [q1[0]] + [np.zeros((len(x), L)) for L in model.latent_dims[1:]]
     for start in range(0, k, SAMPLES):
         block = slice(start, min(start + SAMPLES, k))
-        shapes = [(block.stop - start, L) for L in model.latent_dims]
-        eps = [
-            normal(seed, 0, start // SAMPLES, l, images, shape, model.kernels)
-            for l, shape in enumerate(shapes, start=1)
-        ]
-        eps = [e.astype(model.dtype, copy=False) for e in eps]
+        place = seed, 0, start // SAMPLES, images
+        settings = model.latent_dims, model.dtype, model.kernels
+        eps = draw_eps(*place, block.stop - start, *settings)
         log_w[:, block], cache = log_weights_forward(model, x, q1, eps)
         log_px += cache["log_px"].sum(axis=1) / k
         for l, mean in enumerate(means[1:], start=2):

@@ -31,6 +31,17 @@ def normal(seed, epoch, step, stream, images, shape, kernels):
     return by_place(draw, seed, epoch, step, stream, images, shape)
 
 
+def draw_eps(seed, epoch, step, images, k, latent_dims, dtype, kernels):
+    """Each layer's eps by its place, a list of (B, k, L): `VAE.draw_eps` without a
+    generator.
+    """
+    shapes = [(k, L) for L in latent_dims]
+    return [
+        normal(seed, epoch, step, l, images, shape, kernels).astype(dtype, copy=False)
+        for l, shape in enumerate(shapes, start=1)
+    ]
+
+
 def by_place(draw, seed, epoch, step, stream, images, shape):
     B = images.stop - images.start
     place = seed_key(seed), images.start, B, prod(shape), step, epoch << 8 | stream

@@ -28,10 +28,11 @@ from .checkpoint import (
     write_json,
 )
 from .data import binarize
+from .estimators import numbers_to_thin
 from .gradient import check_backward, check_objective, walk
 from .inputs import check_array, check_grey, check_seed, check_size, choose
 from .model import VAE
-from .noise import PIXELS, THINNING, normal, uniform
+from .noise import PIXELS, THINNING, draw_eps, uniform
 
 # The paper's protocol (Burda et al. 2016, section 5): 3^i epochs at 1e-3 * 10^(-i/7).
 # Its epsilon of 1e-4 acted on gradients summed over a batch of 20; ours are means, for
@@ -269,12 +270,9 @@ def draw_inputs(model, images, here, config, epoch, step, share):
     if config["binarization"] == "dynamic":
         u = uniform(*place, PIXELS, share, x.shape[1:], kernels)
         x = (u < x).astype(model.dtype)
-    eps = [
-        normal(*place, l, share, (k, L), kernels).astype(model.dtype, copy=False)
-        for l, L in enumerate(model.latent_dims, start=1)
-    ]
-    numbers = {"all": 0, "single": 1, "sparse": k}[config["backward"]]
-    return x, eps, uniform(*place, THINNING, share, (numbers,), kernels)
+    eps = draw_eps(*place, share, k, model.latent_dims, model.dtype, kernels)
+    shape = (numbers_to_thin(k, config["backward"]),)
+    return x, eps, uniform(*place, THINNING, share, shape, kernels)
 
 
 def load_run(folder):
