@@ -18,7 +18,7 @@ setup(
     package_data={"minivae.data": ["*.gz", "README.md"]},
     install_requires=["numpy", "numba", "scipy", "matplotlib", "tqdm", "threadpoolctl"],
     extras_require={
-        "cuda": ["numba-cuda[cu13]", "cupy-cuda13x"],
+        "cuda": ["numba-cuda[cu13]", "cupy-cuda13x[ctk]", "cuda-pathfinder"],
         "download": ["pooch"],
         "cluster": ["dask[distributed]"],
         "docs": ["sphinx~=9.0", "myst-parser~=5.2", "furo"],

@@ -65,14 +65,14 @@ def others(images, calls):
 
 
 def main():
-    n = count()
-    n_chunks = n * len(chunks(B // n, K))
+    n, images = count(), mv.load("mnist").train_images
+    model = trained(images, B, K)
+    n_chunks = n * len(chunks(model, B // n, K))
     operations = [*products(B // n_chunks, n_chunks), *others(B // n_chunks, n_chunks)]
     with threadpool_limits(1):
         flop_rate, byte_rate = sgemm_rate(1) * 1e6, copy_rate(2) * 1e6  # a millisecond
         timed = [median_ms(f, *arguments) for _, _, f, arguments, _, _ in operations]
-    images = mv.load("mnist").train_images
-    step = minivae_step(trained(images, B, K), images, K, "all")
+    step = minivae_step(model, images, K, "all")
     whole = median_ms(step, np.arange(B), repeats=30)
     lines = [
         f"Batch {B}, K = {K}, dense backward: {whole:.1f} ms a step on {n} threads.",

@@ -1,7 +1,9 @@
 """Adam (Kingma & Ba 2015), written out and going uphill."""
 
+import numpy as np
+
 from .inputs import choose
-from .kernels import NAMES
+from .kernels import DEVICES, NAMES
 from .kernels import adam as adam_kernel
 from .params import Params
 
@@ -19,12 +21,13 @@ class Adam:
         Decay of the running means of the gradient and of its square.
     epsilon : float
         Added to the root of the second moment.
-    kernels : str
-        The version of the kernel to use.
+    kernels : str, optional
+        The version of the kernel to use. On a CPU "numba", which is the default, or
+        "numpy"; on a GPU "cuda".
 
     Attributes
     ----------
-    t : int
+    t : ndarray of int64 and shape ()
         Steps taken.
     m, v : Params
         The running means.
@@ -37,18 +40,21 @@ class Adam:
         beta1=0.9,
         beta2=0.999,
         epsilon=1e-8,
-        kernels="numba",
+        kernels=None,
     ):
         self.params, self.learning_rate = params, learning_rate
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
-        self.kernels = choose("kernels", kernels, NAMES)
         if not isinstance(params, Params):
             raise TypeError(
                 "params must be a model's, or another minivae.params.Params;"
                 f" got {type(params).__name__}"
             )
-        self.t = 0
-        self.m, self.v = params.like(), params.like()
+        if kernels is None:
+            on_host = type(params.vector) is np.ndarray
+            kernels = DEVICES["cpu" if on_host else "cuda"][-1]
+        self.kernels = choose("kernels", kernels, (*NAMES, "cuda"))
+        self.t = np.zeros((), np.int64, like=params.vector)
+        self.m, self.v = params.zeros(), params.zeros()
 
     def step(self, grads):
         """One step along ``grads``, a dict shaped like ``params``.
@@ -56,7 +62,8 @@ class Adam:
         Returns
         -------
         finite : bool
-            False if there was a NaN or an infinity in ``grads``.
+            False if there was a NaN or an infinity in ``grads``. On a GPU it is an
+            array (1,) there, and to look at it is to wait for the step.
 
         Raises
         ------
@@ -73,8 +80,9 @@ class Adam:
             in_order = {name: grads[name] for name in self.params}
             grads = Params.of(in_order, self.params.vector.dtype)
         self.t += 1
+        t = self.t if self.kernels == "cuda" else int(self.t)
         vectors = [arrays.vector for arrays in (self.params, grads, self.m, self.v)]
         settings = self.learning_rate, self.beta1, self.beta2, self.epsilon
         # on one thread: the vectors stream through the cache, and waking another thread
         # costs what it saves
-        return adam_kernel.VERSIONS[self.kernels].step(*vectors, self.t, *settings)
+        return adam_kernel.VERSIONS[self.kernels].step(*vectors, t, *settings)

@@ -8,7 +8,7 @@ between this forward and this backward, a chunk at a time.
 import numpy as np
 
 from .kernels import bernoulli as bernoulli_kernel
-from .layers import linear_backward, linear_backward_params
+from .layers import linear_backward, linear_backward_params, linear_forward
 
 
 def bernoulli_forward(h, params, name, x, kernels):
@@ -30,7 +30,8 @@ def bernoulli_forward(h, params, name, x, kernels):
     cache : tuple
     """
     W, b = params[f"{name}.W"], params[f"{name}.b"]
-    a = (h @ W).reshape(len(x), -1, x.shape[1])  # (B, K, D)
+    a, _ = linear_forward(h, W, None, kernels)
+    a = a.reshape(len(x), -1, x.shape[1])  # (B, K, D)
     log_px = bernoulli_kernel.VERSIONS[kernels].forward(a, b, x)  # (B, K)  eq. 8.4
     return log_px, (h, W, a, b, x)
 
@@ -43,8 +44,8 @@ def bernoulli_backward(cache, grads, name, coef, kernels):
     h, W, a, b, x = cache
     dlogits = bernoulli_kernel.VERSIONS[kernels].backward(a, b, x)  # eq. 8.6
     dlogits = dlogits.reshape(len(h), W.shape[1])  # (B * K, D)
-    linear_backward_params(dlogits, (h, W), grads, name, coef)
-    return linear_backward(dlogits, (h, W))
+    linear_backward_params(dlogits, (h, W), grads, name, kernels, coef)
+    return linear_backward(dlogits, (h, W), kernels)
 
 
 def bernoulli_cache_rows(cache, rows):
@@ -55,7 +56,8 @@ def bernoulli_cache_rows(cache, rows):
     return h[rows], W, a[rows], b, x[rows // K]
 
 
-def bernoulli_mean(h, params, name):
+def bernoulli_mean(h, params, name, kernels):
     """The probabilities of a one, (R, D): for pictures, never for a likelihood."""
-    logits = h @ params[f"{name}.W"] + params[f"{name}.b"]
+    W, b = params[f"{name}.W"], params[f"{name}.b"]
+    logits, _ = linear_forward(h, W, b, kernels)
     return 0.5 * (1 + np.tanh(0.5 * logits))  # a sigmoid that cannot overflow

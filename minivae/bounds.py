@@ -39,7 +39,7 @@ def elbo(log_w, *, kernels="numpy"):
     """
     log_w = check_log_w(log_w)
     value = log_w.mean(axis=1)  # eq. 3.4
-    c = np.full(log_w.shape, 1 / log_w.shape[1])  # eq. 10.3
+    c = np.full_like(log_w, 1 / log_w.shape[1])  # eq. 10.3
     return value, *zero_where_hopeless(value, c, np.zeros_like(c))
 
 
@@ -132,11 +132,12 @@ def vr(log_w, *, alpha, kernels="numpy"):
     log_w, s = check_log_w(log_w), 1 - alpha
     _, v = softmax.VERSIONS[kernels].forward(s * log_w)
     pivot = log_w.max(axis=1) if s > 0 else log_w.min(axis=1)
-    value = np.full(len(log_w), -np.inf)
-    rows = pivot > -np.inf
+    hopeless = pivot == -np.inf
+    # any numbers in the hopeless rows: they are set below
+    pivot, log_w = np.where(hopeless, 0, pivot), np.where(hopeless[:, None], 0, log_w)
     # log1p and expm1: for a small s the mean is nearly 1, and its logarithm nearly s
-    grown = np.expm1(s * (log_w[rows] - pivot[rows, None])).mean(axis=1)
-    value[rows] = pivot[rows] + np.log1p(grown) / s  # eq. 19.1
+    grown = np.expm1(s * (log_w - pivot[:, None])).mean(axis=1)
+    value = np.where(hopeless, -np.inf, pivot + np.log1p(grown) / s)  # eq. 19.1
     c, dc = v, s * v * (1 - v)  # eq. 19.2
     return value, *zero_where_hopeless(value, c, dc)
 
@@ -155,7 +156,7 @@ def jackknife(log_w, *, kernels="numpy"):
     rest = leave_one_out(log_w)  # log of the sum of the others' weights
     a = (K - 1) / K
     hopeless = value == -np.inf
-    rest[hopeless] = 0  # any number: these rows are set below
+    rest = np.where(hopeless[:, None], 0, rest)  # any number: these rows are set below
     others = (rest - np.log(K - 1)).mean(axis=1)
     value = np.where(hopeless, -np.inf, K * value - (K - 1) * others)  # eq. 19.3
     # r_ik = w_k / (sum of all but w_i); the sums over i != k are leave-one-out too
@@ -181,22 +182,34 @@ def leave_one_out(a):
     From running sums of what stands before and after: nothing is subtracted, so nothing
     is lost where one term outweighs all others.
     """
-    none = np.full((len(a), 1), -np.inf)
-    before = np.logaddexp.accumulate(np.hstack([none, a[:, :-1]]), axis=1)
-    after = np.logaddexp.accumulate(np.hstack([none, a[:, :0:-1]]), axis=1)[:, ::-1]
+    none = np.full_like(a[:, :1], -np.inf)
+    before = running_logsumexp(np.concatenate([none, a[:, :-1]], axis=1))
+    after = running_logsumexp(np.concatenate([none, a[:, :0:-1]], axis=1))[:, ::-1]
     return np.logaddexp(before, after)
+
+
+def running_logsumexp(a):
+    """log of the sum of exp(a) up to each column, (B, K), in log2 K rounds: after each,
+    a column holds the sum of twice as many.
+    """
+    shift = 1
+    while shift < a.shape[1]:
+        added = np.logaddexp(a[:, shift:], a[:, :-shift])
+        a, shift = np.concatenate([a[:, :shift], added], axis=1), 2 * shift
+    return a
 
 
 def zero_where_hopeless(value, c, dc):
     """c and dc, zero in the rows whose value is -inf."""
-    hopeless = value == -np.inf
-    c[hopeless] = dc[hopeless] = 0
-    return c, dc
+    hopeless = (value == -np.inf)[:, None]
+    return np.where(hopeless, 0, c), np.where(hopeless, 0, dc)
 
 
 def check_log_w(log_w):
     """``log_w`` as float64 of shape (B, K), or a ValueError that says what it was."""
-    log_w = np.asarray(log_w, np.float64)
+    if not hasattr(log_w, "astype"):  # which arrays of the device have, too
+        log_w = np.asarray(log_w)
+    log_w = log_w.astype(np.float64, copy=False)
     if log_w.ndim != 2 or log_w.shape[1] == 0:
         raise ValueError(f"log_w must be (B, K) with K >= 1; got shape {log_w.shape}")
     return log_w

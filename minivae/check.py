@@ -6,6 +6,7 @@ as its rows always sum to one.
 """
 
 from functools import partial
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from . import bernoulli, gaussian, layers, mlp
 from .bounds import BOUNDS
 from .gradient import bound_and_grad
+from .kernels.device import to_device
 from .model import VAE
 from .params import Params
 
@@ -72,18 +74,17 @@ def check_array(name, f, array, grad, rng, directions=3):
     """
     saved, worst = array.copy(), None
     for _ in range(directions):
-        direction = rng.standard_normal(array.shape)
+        direction = np.asarray(rng.standard_normal(array.shape), like=array)
         direction /= np.linalg.norm(direction)
 
         def along(t):
             array[...] = saved + t * direction
-            return f()
+            return float(f())
 
         numeric, analytic = derivative(along), float((grad * direction).sum())
         array[...] = saved
-        error = abs(analytic - numeric) / max(
-            np.linalg.norm(grad), np.finfo(float).tiny
-        )
+        norm = max(float(np.linalg.norm(grad)), np.finfo(float).tiny)
+        error = abs(analytic - numeric) / norm
         if worst is None or not error <= worst.error:  # a NaN is the worst there is
             worst = Check(name, analytic, numeric, error)
     return worst
@@ -136,9 +137,14 @@ def check_pieces(kernels, seed=0):
     list of Check
     """
     rng = np.random.default_rng(seed)
+    put = to_device if kernels == "cuda" else np.asarray
 
     def normal(*shape):
-        return rng.standard_normal(shape)
+        return put(rng.standard_normal(shape))
+
+    def unwritten(shapes):
+        n = sum(prod(shape) for shape in shapes.values())
+        return Params(shapes, normal(n), shapes)
 
     def named(piece, f, arrays, grads):
         return [
@@ -152,38 +158,40 @@ def check_pieces(kernels, seed=0):
     # linear
     at = {"x": normal(B, H), "W": normal(H, D), "b": normal(D)}
     dy, coef = normal(B, D), normal(B)
-    _, cache = layers.linear_forward(**at)
-    grads = Params({"linear.W": (H, D), "linear.b": (D,)}, np.float64, np.empty)
-    layers.linear_backward_params(dy, cache, grads, "linear", coef)
-    dx = layers.linear_backward(dy, cache)
-    checks += named(
-        "linear", lambda: (dy * layers.linear_forward(**at)[0]).sum(), at, {"x": dx}
-    )
+    _, cache = layers.linear_forward(**at, kernels=kernels)
+    grads = unwritten({"linear.W": (H, D), "linear.b": (D,)})
+    layers.linear_backward_params(dy, cache, grads, "linear", kernels, coef)
+    dx = layers.linear_backward(dy, cache, kernels)
+
+    def linear_sum(rows):
+        return (rows * layers.linear_forward(**at, kernels=kernels)[0]).sum()
+
+    checks += named("linear", lambda: linear_sum(dy), at, {"x": dx})
     checks += named(
         "linear",
-        lambda: (coef[:, None] * dy * layers.linear_forward(**at)[0]).sum(),
+        lambda: linear_sum(coef[:, None] * dy),
         at,
         {"W": grads["linear.W"], "b": grads["linear.b"]},
     )
 
-    # tanh
-    at, dh = {"a": normal(B, H)}, normal(B, H)
-    _, cache = layers.tanh_forward(at["a"].copy(), kernels)
+    # tanh, with its bias: db is the sum of da, which the linear map's backward takes
+    at, dh = {"a": normal(B, H), "b": normal(H)}, normal(B, H)
+    _, cache = layers.tanh_forward(at["a"].copy(), at["b"], kernels)
     da = layers.tanh_backward(dh.copy(), cache, kernels)
     checks += named(
         "tanh",
-        lambda: (dh * layers.tanh_forward(at["a"].copy(), kernels)[0]).sum(),
+        lambda: (dh * layers.tanh_forward(at["a"].copy(), at["b"], kernels)[0]).sum(),
         at,
-        {"a": da},
+        {"a": da, "b": da.sum(axis=0)},
     )
 
     # mlp
-    at = {"x": normal(B, D)}
-    mlp.mlp_init(at, "net", D, (H, L), rng, np.float64)
+    weights = {}
+    mlp.mlp_init(weights, "net", D, (H, L), rng, np.float64)
+    at = {name: put(array) for name, array in weights.items()} | {"x": normal(B, D)}
     dh = normal(B, L)
     _, cache = mlp.mlp_forward(at["x"], at, "net", 2, kernels)
-    weights = {name: array for name, array in at.items() if name != "x"}
-    grads = Params.of(weights, np.float64).like(np.empty)
+    grads = unwritten({name: array.shape for name, array in weights.items()})
     dx = mlp.mlp_backward(dh.copy(), cache, grads, "net", kernels)
     checks += named(
         "mlp",
@@ -193,7 +201,7 @@ def check_pieces(kernels, seed=0):
     )
 
     # Bernoulli head
-    x = (rng.random((B, D)) < 0.5) * 1.0
+    x = put((rng.random((B, D)) < 0.5) * 1.0)
     at = {"h": normal(B * K, H), "head.W": normal(H, D), "head.b": normal(D)}
     seed_rows = normal(B, K)
 
@@ -203,7 +211,7 @@ def check_pieces(kernels, seed=0):
         ).sum()
 
     _, cache = bernoulli.bernoulli_forward(at["h"], at, "head", x, kernels)
-    grads = Params({"head.W": (H, D), "head.b": (D,)}, np.float64)
+    grads = unwritten({"head.W": (H, D), "head.b": (D,)})
     dh = bernoulli.bernoulli_backward(cache, grads, "head", seed_rows.ravel(), kernels)
     checks += named(
         "bernoulli", bernoulli_sum, at, grads | {"h": seed_rows.reshape(-1, 1) * dh}
@@ -315,10 +323,10 @@ def small_model(kernels, latent_dims, hidden_dims, seed=0, k=3):
     eps : list of ndarray of shape (4, k, L)
     """
     rng = np.random.default_rng(seed)
-    model = VAE(
-        12, latent_dims, hidden_dims, dtype=np.float64, rng=rng, kernels=kernels
-    )
+    device = "cuda" if kernels == "cuda" else "cpu"
+    settings = {"dtype": np.float64, "rng": rng, "device": device, "kernels": kernels}
+    model = VAE(12, latent_dims, hidden_dims, **settings)
     for array in model.params.values():
-        array += 0.3 * rng.standard_normal(array.shape)
+        array += model.put(0.3 * rng.standard_normal(array.shape))
     x = (rng.random((4, 12)) < 0.5) * 1.0
     return model, x, model.draw_eps(4, k, rng)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .kernels.device import to_host
+
 
 def write_atomically(path, write):
     """Call ``write(file)`` on a temporary file beside ``path``, then rename it to that.
@@ -60,7 +62,7 @@ def write_csv(path, history):
 
 def save_checkpoint(path, params, adam, state, epoch, history):
     """Write a checkpoint; ``history`` is a dict of equally long columns of numbers."""
-    arrays = {"epoch": np.int64(epoch), "adam_t": np.int64(adam.t)}
+    arrays = {"epoch": np.int64(epoch), "adam_t": to_host(adam.t)}
     for kind, group in (
         ("params", params),
         ("adam_m", adam.m),
@@ -69,7 +71,7 @@ def save_checkpoint(path, params, adam, state, epoch, history):
         ("history", history),
     ):
         arrays |= {
-            f"{kind}/{name}": np.asarray(values) for name, values in group.items()
+            f"{kind}/{name}": to_host(values) for name, values in group.items()
         }
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
@@ -105,8 +107,9 @@ def load_checkpoint(path, params, adam=None, state=None):
         for kind, group in groups.items()
         for name, target in group.items()
     }
-    zero = np.zeros((), np.int64)
-    for key, like in {"epoch": zero, "adam_t": zero, **fills}.items():
+    count = np.zeros((), np.int64)
+    fills["adam_t"] = count if adam is None else adam.t
+    for key, like in {"epoch": count, **fills}.items():
         want, got = f"{like.dtype} {like.shape}", "no such array"
         if key in arrays:
             got = f"{arrays[key].dtype} {arrays[key].shape}"
@@ -124,7 +127,5 @@ def load_checkpoint(path, params, adam=None, state=None):
     if not whole or any(column.shape != (epoch,) for column in history.values()):
         raise ValueError(f"{path}: its history is not that of {epoch} epochs")
     for key, target in fills.items():
-        target[...] = arrays[key]
-    if adam is not None:
-        adam.t = int(arrays["adam_t"])
+        target[...] = np.asarray(arrays[key], like=target)
     return epoch, {name: column.tolist() for name, column in history.items()}

@@ -30,7 +30,7 @@ from .data import binarize, load
 from .estimators import CLAIMS, ESTIMATORS, IWAE_ONLY
 from .evaluate import evaluate
 from .gradient import BACKWARDS, BOUND_NAMES
-from .kernels import NAMES
+from .kernels import DEVICES, NAMES
 from .model import DTYPES, LIKELIHOODS, VAE
 from .reproduce import EXPERIMENTS
 from .train import BINARIZATIONS, PRESETS, NonFiniteError, load_run, train
@@ -145,7 +145,7 @@ def draw_evaluations(evaluations, figures):
 
 def evaluate_command(args):
     """Evaluate a run's model on test images: a table, a JSON file and pictures."""
-    run = load_run(args.run)
+    run = load_run(args.run, args.device)
     data = load(run.config.get("data") or "mnist", args.data_path)
     images = data.test_images[: args.images]
     seeds = {"binarize_seed": args.binarize_seed, "seed": args.seed}
@@ -375,8 +375,8 @@ def parser():
     option("--binarization", choices=BINARIZATIONS, help="each use, once, or not")
     option("--seed", type=int, default=0, help="of everything random")
     option("--dtype", choices=DTYPES, default="float32", help="of all arrays")
-    option("--kernels", choices=NAMES, default="numba", help="version of the kernels")
-    option("--device", choices=["cpu"], default="cpu", help="where to compute")
+    option("--device", choices=[*DEVICES], default="cpu", help="where to compute")
+    option("--kernels", choices=NAMES, help="their version on a CPU, if not numba")
 
     option = add(
         "evaluate",
@@ -388,6 +388,7 @@ def parser():
     option("--data-path", type=Path, help="OMNIGLOT's chardata.mat; else fetched")
     option("--k", type=positive, default=5000, help="weights per image")
     option("--images", type=positive, help="only so many test images")
+    option("--device", choices=[*DEVICES], default="cpu", help="where to compute")
     option("--binarize-seed", type=int, default=0, help="of the test images' pixels")
     option("--seed", type=int, default=0, help="of the weights")
 

@@ -18,6 +18,8 @@ To add an estimator, write the function, name it in `ESTIMATORS`, and say in `CL
 what it estimates.
 """
 
+from math import ceil, sqrt
+
 import numpy as np
 
 from .bounds import miwae
@@ -71,9 +73,9 @@ def vimco(bound, log_w):
     B, K = log_w.shape
     if K < 2:
         raise ValueError(f"vimco needs K >= 2; got K = {K}")
-    replaced = np.repeat(log_w, K, axis=0).reshape(B, K, K)
-    k = np.arange(K)
-    replaced[:, k, k] = (log_w.sum(axis=1, keepdims=True) - log_w) / (K - 1)
+    others = (log_w.sum(axis=1, keepdims=True) - log_w) / (K - 1)
+    itself = np.eye(K, dtype=bool, like=log_w)
+    replaced = np.where(itself, others[:, :, None], log_w[:, None, :])  # (B, K, K)
     baseline = bound(replaced.reshape(B * K, K))[0].reshape(B, K)  # eq. 17.3
     return value, c, np.zeros_like(c), value[:, None] - baseline - c  # eq. 17.4
 
@@ -143,6 +145,22 @@ def draw_for_thin(B, K, backward, rng):
     return rng.random((B, numbers_to_thin(K, backward)))
 
 
+def most_kept(B, K, backward, tau, room):
+    """How many samples of (B, K) are walked back with, for a buffer of fixed size.
+
+    Where the a[k] of `thin` sum to one, it keeps min(K, 1 / tau) of an image or fewer
+    in the mean, and the batch's number has no more variance than that: six standard
+    deviations are added. ``room`` times as many are returned, where one was too few;
+    None, if ``room`` is, for as many as there turn out to be.
+    """
+    if room is None:
+        return None
+    if backward == "all":
+        return B * K
+    mean = B * (1 if backward == "single" else min(K, 1 / tau))
+    return min(B * K, ceil(room * (mean + 6 * sqrt(mean))))
+
+
 def thin(theta, path, backward, tau, uniform):
     """Fewer samples in the backward pass, with the same mean.
 
@@ -174,6 +192,7 @@ def thin(theta, path, backward, tau, uniform):
         # the first sample whose running sum exceeds a uniform number
         running = a.cumsum(axis=1)
         below = running <= uniform * running[:, -1:]
-        keep = (np.arange(a.shape[1]) == below.sum(axis=1, keepdims=True)) & (a > 0)
-    scale = np.divide(keep, probability, where=keep, out=np.zeros_like(a))
+        chosen = below.sum(axis=1, keepdims=True)
+        keep = (np.arange(a.shape[1], like=a) == chosen) & (a > 0)
+    scale = keep / np.where(keep, probability, 1)
     return scale * theta, scale * path

@@ -9,13 +9,15 @@ from .bounds import check_log_w, iwae
 from .data import binarize
 from .gaussian import kl_to_standard_normal
 from .inputs import check_grey, check_seed, check_size
-from .model import check_x, log_weights_forward, q1_forward
+from .kernels.device import to_host
+from .model import check_x, log_weights_forward, q1_forward, shares_of
 from .noise import draw_eps
-from .threads import each, shares
+from .threads import each
 from .train import interruptible
 
 BOUND_SIZES = (1, 5, 50, 500, 5000)
-IMAGES, SAMPLES = 50, 20  # a block: the images are shared among threads
+# a block: its images are shared among threads, or are enough for a GPU
+IMAGES, SAMPLES = {"cpu": 50, "cuda": 1000}, 20
 ACTIVE = 0.01  # variance above which a unit is active (Burda et al. 2016, section 5.2)
 
 
@@ -108,7 +110,7 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
     if model.likelihood == "bernoulli":
         images = check_grey("images", images, model.x_dim, model.dtype)
         images = binarize(images, np.random.default_rng(binarize_seed))
-    x = check_x(model, images)
+    x = model.put(check_x(model, images))
     n, sizes = len(x), sorted({size for size in BOUND_SIZES if size < k} | {k})
     bounds = {size: np.empty(n) for size in sizes}
     log_px, kl, ess, weights = np.empty(n), np.empty(n), np.empty(n), np.zeros(k)
@@ -116,23 +118,24 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
 
     def weigh(rows):
         """Fill in what is measured of these images; the sum of their sorted weights."""
-        drawn = draw_weights(model, x[rows], k, seed, rows)
-        log_w, log_px[rows], kl[rows], here = drawn
+        log_w, *drawn = draw_weights(model, x[rows], k, seed, rows)
+        log_px[rows], kl[rows], *here = (to_host(array) for array in drawn)
         for mean, mean_here in zip(means, here):
             mean[rows] = mean_here
         for size in sizes:  # eq. 12.2; an incomplete last group is left out
             groups = log_w[:, : k // size * size].reshape(-1, size)
             value, _, _ = iwae(groups, kernels=model.kernels)
-            bounds[size][rows] = value.reshape(len(log_w), -1).mean(axis=1)
+            bounds[size][rows] = to_host(value.reshape(len(log_w), -1).mean(axis=1))
         _, w_norm, _ = iwae(log_w, kernels=model.kernels)
-        ess[rows] = 1 / (w_norm**2).sum(axis=1)  # eq. 12.4
-        return np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0)
+        ess[rows] = to_host(1 / (w_norm**2).sum(axis=1))  # eq. 12.4
+        return to_host(np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0))
 
     bar = tqdm(total=n, desc=f"evaluate, k = {k}", unit="img", disable=not progress)
     with bar, interruptible() as interrupted:
-        for start in range(0, n, IMAGES):
-            stop = min(start + IMAGES, n)
-            weights += sum(each(weigh, shares(start, stop, k))) / n
+        block = IMAGES[model.device]
+        for start in range(0, n, block):
+            stop = min(start + block, n)
+            weights += sum(each(weigh, shares_of(model, start, stop, k))) / n
             bar.update(stop - start)
             if interrupted():
                 raise KeyboardInterrupt(f"stopped after {bar.n} of {n} images")
@@ -172,12 +175,13 @@ def draw_weights(model, x, k, seed, images):
         E_q log p(x|z), over the same samples.
     kl : ndarray of shape (B,)
         KL(q || prior): in closed form for one stochastic layer, else over the samples.
-    means : list of ndarray of shape (B, L)
-        E_q[z_l|x]; for l > 1, of q_l's mean over the samples of z_{l-1}.
+    *means : ndarray of shape (B, L)
+        E_q[z_l|x], one for each layer; for l > 1, of q_l's mean over the samples of
+        z_{l-1}.
     """
     q1, _ = q1_forward(model, x)
-    log_w, log_px = np.empty((len(x), k)), np.zeros(len(x))
-    means = [q1[0]] + [np.zeros((len(x), L)) for L in model.latent_dims[1:]]
+    log_w, log_px = np.empty((len(x), k), like=x), np.zeros(len(x), like=x)
+    means = [np.zeros((len(x), L), like=x) for L in model.latent_dims[1:]]
     for start in range(0, k, SAMPLES):
         block = slice(start, min(start + SAMPLES, k))
         place = seed, 0, start // SAMPLES, images
@@ -185,12 +189,11 @@ def draw_weights(model, x, k, seed, images):
         eps = draw_eps(*place, block.stop - start, *settings)
         log_w[:, block], cache = log_weights_forward(model, x, q1, eps)
         log_px += cache["log_px"].sum(axis=1) / k
-        for l, mean in enumerate(means[1:], start=2):
+        for l, mean in enumerate(means, start=2):
             mu = cache["q"][l][0].reshape(len(x), -1, mean.shape[1])
             mean += mu.sum(axis=1) / k
-    one_layer = len(means) == 1
-    kl = kl_to_standard_normal(*q1) if one_layer else log_px - log_w.mean(axis=1)
-    return log_w, log_px, kl, means
+    kl = log_px - log_w.mean(axis=1) if means else kl_to_standard_normal(*q1)
+    return log_w, log_px, kl, q1[0], *means
 
 
 def stopping_probability(k):

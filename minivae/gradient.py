@@ -14,7 +14,7 @@ from functools import cache, partial
 import numpy as np
 
 from .bounds import BOUNDS
-from .estimators import ESTIMATORS, IWAE_ONLY, draw_for_thin, thin
+from .estimators import ESTIMATORS, IWAE_ONLY, draw_for_thin, most_kept, thin
 from .gaussian import (
     kl_to_standard_normal,
     kl_to_standard_normal_backward,
@@ -32,8 +32,9 @@ from .model import (
     part,
     q1_backward,
     q1_forward,
+    shares_of,
 )
-from .threads import each, shares
+from .threads import each
 
 BOUND_NAMES = (*BOUNDS, "elbo_kl")
 BACKWARDS = ("all", "single", "sparse")
@@ -94,16 +95,20 @@ def bound_and_grad(
     x = check_x(model, x)
     eps = check_eps(eps, len(x), model.latent_dims, model.dtype)
     B, K, _ = eps[0].shape
-    uniform = draw_for_thin(B, K, backward, rng)
+    x, eps = model.put(x), [model.put(e) for e in eps]
+    uniform = model.put(draw_for_thin(B, K, backward, rng))
 
     def inputs(images):
         return x[images], part(eps, images), uniform[images]
 
-    return walk(model, B, K, inputs, objective, backward, tau)
+    value, grads = walk(model, B, K, inputs, objective, backward, tau)
+    return float(value.mean()), grads
 
 
-def walk(model, B, K, inputs, objective, backward="all", tau=0.1):
+def walk(model, B, K, inputs, objective, backward="all", tau=0.1, room=None):
     """`bound_and_grad` without its checks: each thread walks with its share of images.
+
+    On a GPU the host does not wait for it, if there is a ``room``.
 
     Parameters
     ----------
@@ -112,18 +117,27 @@ def walk(model, B, K, inputs, objective, backward="all", tau=0.1):
         numbers of `thin`; called by the thread that needs them.
     objective
         From `check_objective`.
+    room : int, optional
+        As for `most_kept`. Left out, the host counts the samples that are kept.
+
+    Returns
+    -------
+    value : ndarray of shape (B,)
+        Of each image.
+    grads : Params
+        Of their mean.
     """
     walk_share = elbo_kl_share if objective is None else log_weight_share
 
     def on_share(images):
         x, eps, uniform = inputs(images)
-        thinning = backward, tau, uniform
+        thinning = backward, tau, room, uniform
         return walk_share(model, x, eps, 1 / B, objective, thinning)
 
-    values, grads = zip(*each(on_share, shares(0, B, K)))
+    values, grads = zip(*each(on_share, shares_of(model, 0, B, K)))
     for other in grads[1:]:
         grads[0].vector += other.vector
-    return float(np.concatenate(values).mean()), grads[0]
+    return np.concatenate(values), grads[0]
 
 
 def log_weight_share(model, x, eps, weight, objective, thinning):
@@ -137,12 +151,12 @@ def log_weight_share(model, x, eps, weight, objective, thinning):
     """
     B, K, _ = eps[0].shape
     bound_of, rows_of = objective
-    backward, tau, uniform = thinning
-    value, grads = np.empty(B), model.params.like(np.empty)
+    backward, tau, room, uniform = thinning
+    value, grads = np.empty(B, like=x), model.params.unwritten_like()
 
     q1, q1_cache = q1_forward(model, x)  # mu, log_sigma: (B, L_1) each
     dmu, dlog_sigma = (np.empty_like(head) for head in q1)
-    for images in chunks(B, K, backward):
+    for images in chunks(model, B, K, backward):
         here = x[images], part(q1, images), part(eps, images)
         log_w, cache = log_weights_forward(model, *here)
         # the turn: log-weights -> a bound -> how much each sample counts
@@ -151,7 +165,8 @@ def log_weight_share(model, x, eps, weight, objective, thinning):
             theta, path = thin(theta, path, backward, tau, uniform[images])
         # the way back; the batch mean is one more factor
         rows = weight * theta, weight * path, weight * score
-        dheads = log_weights_backward(model, *rows, cache, grads)
+        most = most_kept(*log_w.shape, backward, tau, room)
+        dheads = log_weights_backward(model, *rows, cache, grads, most)
         dmu[images], dlog_sigma[images] = dheads
         del cache  # its memory is the next chunk's, and still in the processor's cache
     q1_backward(model, (dmu, dlog_sigma), q1_cache, grads)
@@ -165,21 +180,21 @@ def elbo_kl_share(model, x, eps, weight, *_):
     its walk is its own, and shorter.
     """
     B, K, _ = eps[0].shape
-    value, grads = np.empty(B), model.params.like(np.empty)
+    value, grads = np.empty(B, like=x), model.params.unwritten_like()
 
     (mu, log_sigma), q1_cache = q1_forward(model, x)
     kl = kl_to_standard_normal(mu, log_sigma)  # (B,)
     dkl = kl_to_standard_normal_backward(mu, log_sigma)
     dmu, dlog_sigma = (-weight * d for d in dkl)  # the KL's part
-    for images in chunks(B, K):
+    for images in chunks(model, B, K):
         q = mu[images], log_sigma[images]
         z = reparameterize(*q, eps[0][images], model.kernels)
         log_px, cache = decoder_forward(model, z, x[images])
         value[images] = log_px.mean(axis=1) - kl[images]  # eq. 4.1
         # the way back: each sample counts 1 / K, and reaches q through z only
-        theta = np.full((log_px.size, 1), weight / K, model.dtype)
+        theta = np.full((log_px.size, 1), weight / K, model.dtype, like=x)
         dz = theta * decoder_backward(model, theta[:, 0], cache, grads)
-        path = score = np.zeros(log_px.shape, model.dtype)
+        path = score = np.zeros(log_px.shape, model.dtype, like=x)
         draw = dz.reshape(z.shape), eps[0][images], log_sigma[images]
         dheads = reparameterize_backward(*draw, path, score, model.kernels)
         dmu[images] += dheads[0]

@@ -4,6 +4,8 @@ wants it, or raises an error that says what was wrong and what would be right.
 
 import numpy as np
 
+from .kernels.device import to_host
+
 DTYPES = ("float32", "float64")
 
 
@@ -30,7 +32,7 @@ def check_seed(name, value):
 
 def check_array(name, array, shape, dtype):
     """``array`` as finite numbers of ``dtype``; a None in ``shape`` is any n >= 1."""
-    array = np.asarray(array)
+    array = to_host(array)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must hold real numbers; got dtype {array.dtype}")
     if array.ndim != len(shape) or any(
@@ -73,7 +75,7 @@ def check_binary(name, x, x_dim, dtype):
 
 def check_eps(eps, batch, latent_dims, dtype):
     """``eps`` as a list of (batch, K, L), one array per stochastic layer, one K."""
-    if isinstance(eps, np.ndarray) or len(eps) != len(latent_dims):
+    if hasattr(eps, "shape") or len(eps) != len(latent_dims):
         raise ValueError(
             f"eps must be a list of {len(latent_dims)} arrays, one per stochastic layer"
         )

@@ -8,7 +8,8 @@ the gradient of a parameter is a sum over rows.
 
 import numpy as np
 
-from .kernels import tanh
+from .kernels import product as product_kernel
+from .kernels import tanh as tanh_kernel
 
 
 def glorot_uniform(n_in, n_out, rng, dtype):
@@ -24,14 +25,17 @@ def glorot_uniform(n_in, n_out, rng, dtype):
     return rng.uniform(-limit, limit, (n_in, n_out)).astype(dtype)
 
 
-def linear_forward(x, W, b):
+def linear_forward(x, W, b, kernels):
     """y = x W + b, a row at a time.
 
     Parameters
     ----------
     x : ndarray of shape (R, I)
     W : ndarray of shape (I, O)
-    b : ndarray of shape (O,)
+    b : ndarray of shape (O,), or None
+        None leaves it out: a kernel that reads y next may add it there.
+    kernels : str
+        The version of the kernels to use.
 
     Returns
     -------
@@ -39,12 +43,13 @@ def linear_forward(x, W, b):
     cache : tuple
         What the backward needs.
     """
-    y = x @ W  # (R, O)
-    y += b  # eq. 6.1
+    y = product_kernel.VERSIONS[kernels].product(x, W)  # (R, O)
+    if b is not None:
+        y += b  # eq. 6.1
     return y, (x, W)
 
 
-def linear_backward(dy, cache):
+def linear_backward(dy, cache, kernels):
     """The gradient that a linear map hands down to its input.
 
     Parameters
@@ -56,10 +61,10 @@ def linear_backward(dy, cache):
     dx : ndarray of shape (R, I)
     """
     _, W = cache
-    return dy @ W.T  # (R, I)  eq. 6.2
+    return product_kernel.VERSIONS[kernels].product(dy, W.T)  # (R, I)  eq. 6.2
 
 
-def linear_backward_params(dy, cache, grads, name, coef=None):
+def linear_backward_params(dy, cache, grads, name, kernels, coef=None):
     """Add the gradient of a linear map's parameters to ``grads``.
 
     Parameters
@@ -73,27 +78,35 @@ def linear_backward_params(dy, cache, grads, name, coef=None):
     """
     x, _ = cache
     if coef is None:
-        coef = np.ones(len(dy), dy.dtype)
+        coef = np.ones_like(dy, shape=len(dy))
     else:
         x = coef[:, None] * x  # counts the row's outer product with dy
-    grads.add_product(f"{name}.W", x.T, dy)  # eq. 6.3
-    grads.add_product(f"{name}.b", coef, dy)  # eq. 6.4
+    product = product_kernel.VERSIONS[kernels].product
+    grads.add_product(f"{name}.W", product, x.T, dy)  # eq. 6.3
+    grads.add_product(f"{name}.b", product, coef, dy)  # eq. 6.4
 
 
-def tanh_forward(a, kernels):
-    """h = tanh(a), element by element; a may be overwritten.
+def tanh_forward(a, b, kernels):
+    """h = tanh(a + b), element by element; a may be overwritten.
+
+    Parameters
+    ----------
+    a : ndarray of shape (R, H)
+        What a linear map left without its bias.
+    b : ndarray of shape (H,)
+        The bias. Its gradient is `linear_backward_params`'s.
 
     Returns
     -------
-    h : ndarray, shaped like a
+    h : ndarray of shape (R, H)
     cache : tuple
         h itself: the backward needs nothing else.
     """
-    h = tanh.VERSIONS[kernels].forward(a)  # eq. 6.5
+    h = tanh_kernel.VERSIONS[kernels].forward(a, b)  # eq. 6.5
     return h, (h,)
 
 
 def tanh_backward(dh, cache, kernels):
     """da, given dh, which may be overwritten, and the cache of `tanh_forward`."""
     (h,) = cache
-    return tanh.VERSIONS[kernels].backward(dh, h)  # eq. 6.6
+    return tanh_kernel.VERSIONS[kernels].backward(dh, h)  # eq. 6.6

@@ -55,8 +55,9 @@ def mlp_forward(x, params, name, n_hidden, kernels):
     h, cache = x, []
     for i in range(1, n_hidden + 1):
         layer = f"{name}.hidden{i}"
-        a, linear_cache = linear_forward(h, params[f"{layer}.W"], params[f"{layer}.b"])
-        h, tanh_cache = tanh_forward(a, kernels)
+        W, b = params[f"{layer}.W"], params[f"{layer}.b"]
+        a, linear_cache = linear_forward(h, W, None, kernels)
+        h, tanh_cache = tanh_forward(a, b, kernels)  # adds the bias
         cache.append((linear_cache, tanh_cache))
     return h, cache
 
@@ -83,10 +84,10 @@ def mlp_backward(dh, cache, grads, name, kernels, coef=None, down_to_x=True):
         da = tanh_backward(dh, tanh_cache, kernels)
         if grads is not None:
             layer = f"{name}.hidden{i}"
-            linear_backward_params(da, linear_cache, grads, layer, coef)
+            linear_backward_params(da, linear_cache, grads, layer, kernels, coef)
         if i == 1 and not down_to_x:
             return None
-        dh = linear_backward(da, linear_cache)
+        dh = linear_backward(da, linear_cache, kernels)
     return dh
 
 

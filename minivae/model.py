@@ -40,7 +40,8 @@ from .inputs import (
     check_size,
     choose,
 )
-from .kernels import NAMES
+from .kernels import DEVICES
+from .kernels.device import require_device, to_device, to_host
 from .layers import linear_backward, linear_backward_params, linear_forward
 from .mlp import (
     linear_init,
@@ -53,8 +54,9 @@ from .params import Params
 from .threads import each, even_slices, shares
 
 # 512 rows of 784 float32 logits are 1.6 MB: still in the cache on the way back. With a
-# thinned backward there is little to come back for, and fewer, larger products win.
-CHUNK_ROWS = {"all": 512, "single": 2560, "sparse": 2560}
+# thinned backward there is little to come back for, and fewer, larger products win. A
+# GPU wants as much to do at once as there is memory for: 205 MB.
+CHUNK_ROWS = {"all": 512, "single": 2560, "sparse": 2560, "cuda": 65_536}
 LIKELIHOODS = ("bernoulli", "bernoulli-grey", "gaussian")
 
 
@@ -83,19 +85,23 @@ class VAE:
         The mean training image. The output bias starts at it; for a Bernoulli, at its
         logit, clipped to [0.001, 0.999].
     device : str
-        "cpu".
-    kernels : str
-        "numba", or "numpy" for the reference.
+        "cpu"; or "cuda" for a GPU, where the arrays of ``params`` are then CuPy's. What
+        the methods take and return is NumPy's on either.
+    kernels : str, optional
+        On a CPU "numba", which is the default, or "numpy" for the reference; on a GPU
+        "cuda".
 
     Attributes
     ----------
-    params : dict
+    params : Params
         Name -> array, such as ``q1.hidden1.W`` of shape (in, out). Updated in place.
 
     Raises
     ------
     ValueError, TypeError
         For sizes that do not fit together, and for unknown names.
+    ModuleNotFoundError, OSError
+        For device "cuda" where the packages, the driver or the GPU is missing.
     """
 
     def __init__(
@@ -110,7 +116,7 @@ class VAE:
         x_mean=None,
         x_sigma=None,
         device="cpu",
-        kernels="numba",
+        kernels=None,
     ):
         self.x_dim = check_size("x_dim", x_dim)
         self.latent_dims = tuple(check_size("latent_dims", n) for n in latent_dims)
@@ -131,8 +137,13 @@ class VAE:
             )
         self.x_sigma = x_sigma
         self.dtype = np.dtype(choose("dtype", np.dtype(dtype).name, DTYPES))
-        self.device = choose("device", device, ["cpu"])
-        self.kernels = choose("kernels", kernels, NAMES)
+        self.device = choose("device", device, DEVICES)
+        if kernels is None:
+            kernels = DEVICES[device][-1]
+        what = f"kernels on device {device!r}"
+        self.kernels = choose(what, kernels, DEVICES[device])
+        if device == "cuda":
+            require_device()
 
         arrays = {}
         units = (self.x_dim, *self.latent_dims)  # of z_0 = x, z_1, z_2, ...
@@ -157,6 +168,13 @@ class VAE:
                 check_range("x_mean", x_mean)
                 x_mean = np.clip(x_mean, 0.001, 0.999)
                 self.params["p1.logits.b"][...] = np.log(x_mean / (1 - x_mean))
+        if device == "cuda":
+            vector = to_device(self.params.vector)
+            self.params = Params(self.params.shapes(), vector)
+
+    def put(self, array):
+        """``array`` in the memory of the model's device."""
+        return np.asarray(array, like=self.params.vector)
 
     def config(self):
         """The arguments that build this model again, as JSON can hold them."""
@@ -207,21 +225,13 @@ class VAE:
         x = check_x(self, x)
         eps = check_eps(eps, len(x), self.latent_dims, self.dtype)
 
-        def log_weights_of(images):
-            here, eps_here = x[images], part(eps, images)
-            q1, _ = q1_forward(self, here)
-            log_w = np.empty(eps_here[0].shape[:2])
-            for rows in chunks(*log_w.shape):
-                args = here[rows], part(q1, rows), part(eps_here, rows)
-                log_w[rows], _ = log_weights_forward(self, *args)
-            return log_w
-
-        return np.concatenate(each(log_weights_of, shares(0, *eps[0].shape[:2])))
+        return to_host(weigh(self, self.put(x), [self.put(e) for e in eps]))
 
     def encode(self, x):
         """mu and log_sigma of q(z_1|x), each (B, L_1), for x (B, D)."""
         x = check_array("x", x, (None, self.x_dim), self.dtype)
-        return q1_forward(self, x)[0]
+        heads, _ = q1_forward(self, self.put(x))
+        return [to_host(head) for head in heads]
 
     def decode(self, z):
         """The mean of p(x|z_1): for a Bernoulli, each pixel's probability of a one.
@@ -234,21 +244,23 @@ class VAE:
         -------
         mean : ndarray of shape (R, D)
         """
-        z = check_array("z", z, (None, self.latent_dims[0]), self.dtype)
+        z = self.put(check_array("z", z, (None, self.latent_dims[0]), self.dtype))
         if self.likelihood == "gaussian":
-            (mu, _), _ = conditional_forward(self, "p1", z)
-            return mu
-        h, _ = mlp_forward(z, self.params, "p1", len(self.hidden_dims[0]), self.kernels)
-        return bernoulli_mean(h, self.params, "p1.logits")
+            (mean, _), _ = conditional_forward(self, "p1", z)
+        else:
+            n_hidden = len(self.hidden_dims[0])
+            h, _ = mlp_forward(z, self.params, "p1", n_hidden, self.kernels)
+            mean = bernoulli_mean(h, self.params, "p1.logits", self.kernels)
+        return to_host(mean)
 
     def sample(self, n, rng):
         """The means of p(x|z_1) at ``n`` ancestral draws of z_1, (n, D)."""
         n = check_size("n", n)
         z = rng.standard_normal((n, self.latent_dims[-1]), self.dtype)
         for l in range(len(self.latent_dims), 1, -1):
-            (mu, log_sigma), _ = conditional_forward(self, f"p{l}", z)
-            eps = rng.standard_normal(mu.shape, self.dtype)
-            z = as_rows(reparameterize(mu, log_sigma, as_draws(eps), self.kernels))
+            heads, _ = conditional_forward(self, f"p{l}", self.put(z))
+            eps = self.put(rng.standard_normal(heads[0].shape, self.dtype))
+            z = as_rows(reparameterize(*heads, as_draws(eps), self.kernels))
         return self.decode(z)
 
 
@@ -276,7 +288,8 @@ def conditional_forward(model, name, x):
         if f"{head}.W" not in params:  # the fixed sigma of a Gaussian likelihood
             heads.append(np.full_like(heads[0], np.log(model.x_sigma)))
             continue
-        y, cache = linear_forward(h, params[f"{head}.W"], params[f"{head}.b"])
+        W, b = params[f"{head}.W"], params[f"{head}.b"]
+        y, cache = linear_forward(h, W, b, model.kernels)
         heads.append(y)
         caches.append(cache)
     return heads, caches
@@ -293,14 +306,15 @@ def conditional_backward(model, name, dheads, caches, grads, coef=None, down_to_
     coef, down_to_x
         As for `mlp_backward`.
     """
-    mlp_cache, *head_caches = caches
+    kernels, (mlp_cache, *head_caches) = model.kernels, caches
     dh = 0
     # a fixed sigma has no cache, and its gradient ends here
     for head, dhead, cache in zip(("mu", "log_sigma"), dheads, head_caches):
         if grads is not None:
-            linear_backward_params(dhead, cache, grads, f"{name}.{head}", coef)
-        dh = dh + linear_backward(dhead, cache)
-    return mlp_backward(dh, mlp_cache, grads, name, model.kernels, coef, down_to_x)
+            layer = f"{name}.{head}", kernels
+            linear_backward_params(dhead, cache, grads, *layer, coef)
+        dh = dh + linear_backward(dhead, cache, kernels)
+    return mlp_backward(dh, mlp_cache, grads, name, kernels, coef, down_to_x)
 
 
 def conditional_cache_rows(caches, rows):
@@ -406,7 +420,24 @@ def log_weights_forward(model, x, q1, eps):
     }  # fmt: skip
 
 
-def log_weights_backward(model, theta, path, score, cache, grads):
+def weigh(model, x, eps):
+    """`VAE.log_weights` without its checks, on the model's device."""
+
+    def weigh_share(images):
+        here, eps_here = x[images], part(eps, images)
+        q1, _ = q1_forward(model, here)
+        B, K, _ = eps_here[0].shape
+        log_w = []
+        for rows in chunks(model, B, K):
+            args = here[rows], part(q1, rows), part(eps_here, rows)
+            log_w.append(log_weights_forward(model, *args)[0])
+        return np.concatenate(log_w)
+
+    B, K, _ = eps[0].shape
+    return np.concatenate(each(weigh_share, shares_of(model, 0, B, K)))
+
+
+def log_weights_backward(model, theta, path, score, cache, grads, most=None):
     """The way back of `log_weights_forward`, for an estimator's rows.
 
     The sums of eq. 10.5; with several layers by eq. 20.4.
@@ -417,6 +448,8 @@ def log_weights_backward(model, theta, path, score, cache, grads):
     cache : dict
     grads : Params
         Every gradient but q_1's is added to it, in place.
+    most : int, optional
+        As for `rows_that_count`.
 
     Returns
     -------
@@ -428,12 +461,13 @@ def log_weights_backward(model, theta, path, score, cache, grads):
     q_cache, p_cache, top = cache["q_cache"], cache["p_cache"], len(z)
     # rows that count for nothing are left out: with a thinned backward, most of them.
     # Before the cast: what only a float32 calls zero is not worth the copy of the rest
-    rows = np.flatnonzero((theta != 0) | (path != 0))
+    rows, theta = rows_that_count(theta, path, most)
+    # with the plain gradient, log q's part drops out; a GPU's host would have to wait
+    # for the answer, and does the work instead
+    plain = model.device == "cpu" and np.array_equal(score, -path)
     theta, path, score = theta.astype(dtype), path.astype(dtype), score.astype(dtype)
     theta_r, path_r, score_r = theta.ravel(), path.reshape(-1, 1), score.reshape(-1, 1)
-    if len(rows) == len(theta_r):
-        rows = slice(None)
-    else:
+    if not isinstance(rows, slice):
         p = {l: part(p[l], rows) for l in p}
         p_cache = {l: conditional_cache_rows(p_cache[l], rows) for l in p} | {
             1: decoder_cache_rows(model, p_cache[1], rows)
@@ -460,13 +494,39 @@ def log_weights_backward(model, theta, path, score, cache, grads):
         draw = as_draws(dz[l]), eps[l], q[l][1]
         dheads = reparameterize_backward(*draw, path_r, score_r, kernels)
         dz_below = conditional_backward(model, f"q{l}", dheads, q_cache[l], grads)
-        if not np.array_equal(score, -path):
+        if not plain:
             # z_{l-1} is part of the path: through log q_l it gets -path, not score
             dheads = reparameterize_backward(*draw, path_r, -path_r, kernels)
             dz_below = conditional_backward(model, f"q{l}", dheads, q_cache[l], None)
         dz[l - 1] += dz_below
     dz_1 = dz[1].reshape(z[1].shape)
     return reparameterize_backward(dz_1, eps[1], q[1][1], path, score, kernels)
+
+
+def rows_that_count(theta, path, most=None):
+    """The rows whose theta or path is not zero, of (B, K) each.
+
+    How many they are is known on a GPU only after waiting for it. With ``most``, nobody
+    waits: the rows that count come first, filled up to so many with others, whose zeros
+    do no harm. Should there be more of them than that, theta becomes NaN.
+
+    Returns
+    -------
+    rows : ndarray of int, or slice(None) for all
+    theta : ndarray of shape (B, K)
+    """
+    if most == theta.size:
+        return slice(None), theta
+    counts = ((theta != 0) | (path != 0)).ravel()
+    if most is None:
+        (rows,) = counts.nonzero()
+        return (slice(None) if len(rows) == theta.size else rows), theta
+    before = counts.cumsum()  # of the rows that count, each with itself
+    total, numbers = before[-1:], np.arange(theta.size, like=before)
+    rows = np.empty_like(before)
+    # each row's place, if those that count come first and all keep their order
+    rows[np.where(counts, before - 1, total + numbers - before)] = numbers
+    return rows[:most], np.where(total > most, np.nan, theta)
 
 
 def check_x(model, x):
@@ -488,9 +548,18 @@ def as_draws(z):
     return z.reshape(-1, 1, z.shape[-1])
 
 
-def chunks(B, K, backward="all"):
+def shares_of(model, start, stop, K):
+    """Images ``start`` to ``stop`` in slices, one for each thread; on a GPU there is
+    one.
+    """
+    on_gpu = model.device == "cuda"
+    return [slice(start, stop)] if on_gpu else shares(start, stop, K)
+
+
+def chunks(model, B, K, backward="all"):
     """Slices of whole images, about `CHUNK_ROWS` rows each, nearly equal in size."""
-    return even_slices(0, B, min(B, ceil(B * K / CHUNK_ROWS[backward])))
+    rows = CHUNK_ROWS["cuda" if model.device == "cuda" else backward]
+    return even_slices(0, B, min(B, ceil(B * K / rows)))
 
 
 def part(arrays, images):

@@ -1,6 +1,8 @@
 """Noise by place: each number is a function of (seed, epoch, step), the stream, the
 image and its place there. So a run needs no generator's state, and it does not matter
 which thread draws, or how many there are (chapter 23).
+
+epoch and step may be numbers on the device (`minivae.kernels.device`).
 """
 
 from functools import cache
@@ -29,6 +31,13 @@ def normal(seed, epoch, step, stream, images, shape, kernels):
     """Standard normal numbers for each of ``images``, a slice: (B, *shape) float32."""
     draw = noise_kernel.VERSIONS[kernels].normal
     return by_place(draw, seed, epoch, step, stream, images, shape)
+
+
+def binarize(seed, epoch, step, images, grey, kernels):
+    """Ones with the probabilities ``grey`` (B, D), else zeros, of its type."""
+    draw = noise_kernel.VERSIONS[kernels].binarize
+    key, stream = seed_key(seed), epoch << 8 | PIXELS
+    return draw(key, images.start, grey, step, stream)
 
 
 def draw_eps(seed, epoch, step, images, k, latent_dims, dtype, kernels):

@@ -16,23 +16,24 @@ class Params(dict):
     ----------
     shapes : dict
         Name -> shape.
-    dtype : dtype
-    fill : callable
-        np.zeros; or np.empty where `add_product` is to write every array.
+    vector : ndarray of shape (n,)
+        On the host or on the device.
+    unwritten : iterable of str
+        The names whose first product is to be written, not added, because ``vector``
+        holds nothing yet.
 
     Attributes
     ----------
     vector : ndarray of shape (n,)
     """
 
-    def __init__(self, shapes, dtype, fill=np.zeros):
+    def __init__(self, shapes, vector, unwritten=()):
+        self.vector, self.unwritten = vector, set(unwritten)
         ends = [*accumulate(prod(shape) for shape in shapes.values())]
-        self.vector = fill(ends[-1], dtype)
         super().__init__(
-            (name, self.vector[start:end].reshape(shape))
+            (name, vector[start:end].reshape(shape))
             for (name, shape), (start, end) in zip(shapes.items(), pairwise([0, *ends]))
         )
-        self.unwritten = set() if fill is np.zeros else set(shapes)
 
     def __setitem__(self, name, array):
         """Write ``array`` into the view of this name."""
@@ -41,25 +42,34 @@ class Params(dict):
 
     def __reduce__(self):
         """A copy, or what is pickled, has a vector of its own."""
-        return Params.of, (dict(self), self.vector.dtype)
+        return Params, (self.shapes(), self.vector.copy(), self.unwritten)
 
     @classmethod
     def of(cls, arrays, dtype):
         """Copies of ``arrays``, a dict of name -> array."""
-        params = cls({name: array.shape for name, array in arrays.items()}, dtype)
-        for name, array in arrays.items():
-            params[name][...] = array
-        return params
+        shapes = {name: array.shape for name, array in arrays.items()}
+        vector = np.concatenate([array.ravel() for array in arrays.values()])
+        return cls(shapes, vector.astype(dtype, copy=False))
 
-    def like(self, fill=np.zeros):
-        """Other arrays of the same names, shapes and type."""
-        shapes = {name: array.shape for name, array in self.items()}
-        return Params(shapes, self.vector.dtype, fill)
+    def shapes(self):
+        """Name -> shape."""
+        return {name: array.shape for name, array in self.items()}
 
-    def add_product(self, name, a, b):
-        """Add the matrix product a b; the first one is written in place."""
+    def zeros(self):
+        """Zeros of the same names, shapes and type."""
+        return Params(self.shapes(), np.zeros_like(self.vector))
+
+    def unwritten_like(self):
+        """The same, with nothing in it yet: each array is first given by `add_product`.
+        """
+        return Params(self.shapes(), np.empty_like(self.vector), self)
+
+    def add_product(self, name, product, a, b):
+        """Add the matrix product a b, by a version's ``product``; the first is written
+        in place.
+        """
         if name in self.unwritten:
             self.unwritten.remove(name)
-            np.matmul(a, b, out=self[name])
+            product(a, b, out=self[name])
         else:
-            self[name] += a @ b
+            self[name] += product(a, b)

@@ -10,15 +10,15 @@ import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from . import noise
 from .adam import Adam
 from .checkpoint import (
     load_checkpoint,
@@ -31,8 +31,8 @@ from .data import binarize
 from .estimators import numbers_to_thin
 from .gradient import check_backward, check_objective, walk
 from .inputs import check_array, check_grey, check_seed, check_size, choose
-from .model import VAE
-from .noise import PIXELS, THINNING, draw_eps, uniform
+from .kernels.device import queue, recorded
+from .model import VAE, weigh
 
 # The paper's protocol (Burda et al. 2016, section 5): 3^i epochs at 1e-3 * 10^(-i/7).
 # Its epsilon of 1e-4 acted on gradients summed over a batch of 20; ours are means, for
@@ -166,7 +166,8 @@ def train(
     seed = check_seed("seed", seed)
     if objective is not None:
         bound_of, rows_of = objective
-        rows_of(bound_of, np.zeros((1, k)))  # refuses options that do not go with k
+        # refuses options that do not go with k
+        rows_of(bound_of, model.put(np.zeros((1, k))))
     config = {
         "model": model.config(),
         "bound": bound,
@@ -185,13 +186,16 @@ def train(
         "test_images": 0 if test_images is None else len(test_images),
     }
     adam = Adam(model.params, epsilon=epsilon, kernels=model.kernels)
-    state = {"baseline": np.zeros(())}  # what else the next step depends on
+    state = {"baseline": model.put(np.zeros(()))}  # what else the next step depends on
     done, history = 0, {}
     if folder is not None:
         folder = Path(folder)
         done, history = open_folder(folder, config, rates, model, adam, state)
     if binarization == "fixed":
         images = binarize(images, generator(seed, 0, 0))
+    images = model.put(images)
+    if test_images is not None:
+        held_out = held_out_inputs(model, test_images, config)
 
     bar = tqdm(
         total=len(rates) * len(images),
@@ -202,14 +206,17 @@ def train(
     )
     # NumPy need not warn: the first NaN or infinity is an error here, with more to say
     quiet = np.errstate(over="ignore", invalid="ignore")
-    with bar, quiet, interruptible() as interrupted:
+    on_gpu = model.device == "cuda"
+    queued = queue() if on_gpu else nullcontext()
+    with queued, bar, quiet, interruptible() as interrupted:
+        args = model, adam, state, images, config
+        epoch_of = epochs_on_gpu(*args) if on_gpu else partial(run_epoch, *args)
         for epoch, rate in enumerate(rates[done:], start=done + 1):
             start, adam.learning_rate = time.perf_counter(), rate
-            args = model, adam, state, images, config, epoch
-            value = run_epoch(*args, bar, interrupted)
+            value = epoch_of(epoch, bar, interrupted)
             row = {"epoch": epoch, "learning_rate": rate, "bound": value}
             if test_images is not None:
-                row["test_bound"] = held_out_bound(model, test_images, config)
+                row["test_bound"] = held_out_bound(model, held_out, config)
             row["seconds"] = time.perf_counter() - start
             for column, entry in row.items():
                 history.setdefault(column, []).append(entry)
@@ -224,38 +231,40 @@ def train(
 
 def run_epoch(model, adam, state, images, config, epoch, bar, interrupted):
     """One pass over the images; the mean of the bound, in nats."""
-    batch = config["batch"]
-    order = generator(config["seed"], epoch, 0).permutation(len(images))
-    steps, total = range(1, ceil(len(images) / batch) + 1), 0.0
-    for step in steps:
-        here = order[(step - 1) * batch : step * batch]
+    order = model.put(generator(config["seed"], epoch, 0).permutation(len(images)))
+    total = 0.0
+    for step, rows in enumerate(steps_of(images, config), start=1):
+        here = order[rows]
         value = run_step(model, adam, state, images, here, config, epoch, step)
         total += value * len(here)
         text = f"epoch {epoch}, {config['bound']} {value:.2f}"
-        bar.set_postfix_str(text, refresh=False)
-        bar.update(len(here))
-        if interrupted() and step < len(steps):
-            raise KeyboardInterrupt(
-                f"stopped in epoch {epoch} after step {step} of {len(steps)};"
-                f" {epoch - 1} epochs are kept"
-            )
+        move_on(bar, text, epoch, rows, images, interrupted)
     if not np.isfinite(model.params.vector).all():
         raise nonfinite(epoch, step, model.params, value, {})
     return total / len(images)
 
 
+def steps_of(images, config):
+    """A slice of the epoch's order for each step."""
+    n, batch = len(images), config["batch"]
+    return [slice(i, min(i + batch, n)) for i in range(0, n, batch)]
+
+
+def move_on(bar, text, epoch, rows, images, interrupted):
+    """Show that a step is done, and stop there if Ctrl-C was pressed."""
+    bar.set_postfix_str(text, refresh=False)
+    bar.update(rows.stop - rows.start)
+    if interrupted() and rows.stop < len(images):
+        raise KeyboardInterrupt(
+            f"stopped in epoch {epoch} after {rows.stop:,} of {len(images):,} images;"
+            f" {epoch - 1} epochs are kept"
+        )
+
+
 def run_step(model, adam, state, images, here, config, epoch, step):
     """One step, along the gradient on the images numbered ``here``; the bound."""
-    options = config["options"]
-    if config["estimator"] == "score" and adam.t > 0:
-        # eq. 17.5: the running mean, corrected like Adam's for having started at 0
-        baseline = float(state["baseline"] / (1 - DECAY**adam.t))
-        options = options | {"baseline": baseline}
-    objective = check_objective(model, config["bound"], config["estimator"], **options)
-    draw = partial(draw_inputs, model, images, here, config, epoch, step)
-    thinning = config["backward"], config["tau"]
-    value, grads = walk(model, len(here), config["k"], draw, objective, *thinning)
-    state["baseline"][...] = DECAY * state["baseline"] + (1 - DECAY) * value
+    values, grads = gradient_of(model, adam, state, images, here, config, epoch, step)
+    value = float(values.mean())
     if not np.isfinite(value):
         raise nonfinite(epoch, step, model.params, value, grads)
     if not adam.step(grads):
@@ -263,20 +272,95 @@ def run_step(model, adam, state, images, here, config, epoch, step):
     return value
 
 
+def gradient_of(model, adam, state, images, here, config, epoch, step, room=None):
+    """The bound of each image numbered ``here``, and the gradient of their mean."""
+    options = config["options"]
+    if config["estimator"] == "score":
+        # eq. 17.5: the running mean, corrected like Adam's for having started at 0
+        corrected = 1 - DECAY ** np.maximum(adam.t, 1)
+        options = options | {"baseline": state["baseline"] / corrected}
+    objective = check_objective(model, config["bound"], config["estimator"], **options)
+    draw = partial(draw_inputs, model, images, here, config, epoch, step)
+    how = objective, config["backward"], config["tau"], room
+    values, grads = walk(model, len(here), config["k"], draw, *how)
+    mean = DECAY * state["baseline"] + (1 - DECAY) * values.mean()
+    state["baseline"][...] = mean
+    return values, grads
+
+
+def epochs_on_gpu(model, adam, state, images, config):
+    """A function like `run_epoch`, whose host does not look at a number before the
+    epoch ends: so it need not wait, and a step can be replayed as a CUDA graph.
+
+    What a step depends on is on the device: the order, the epoch, the step's number. If
+    at the end something is not finite, or more samples were kept than there was room
+    for, the epoch is taken again from its start by `run_epoch`, which looks at every
+    step.
+    """
+    batch, n, room, steps = config["batch"], len(images), 1, {}
+    order, total = model.put(np.arange(n)), model.put(np.zeros(1))
+    epoch_now, step_now = (model.put(np.zeros(1, np.int64)) for _ in range(2))
+    kept = [group.vector for group in (model.params, adam.m, adam.v)]
+    kept += [adam.t, state["baseline"]]
+
+    def step_of(size):
+        def step():
+            here = order[step_now * batch + np.arange(size, like=order)]
+            np.add(step_now, 1, out=step_now)
+            place = epoch_now[0], step_now[0]
+            args = model, adam, state, images, here, config, *place, room
+            values, grads = gradient_of(*args)
+            adam.step(grads)
+            np.add(total, values.sum(), out=total)
+
+        return recorded(step)
+
+    def run(epoch, bar, interrupted):
+        nonlocal room
+        before = [array.copy() for array in kept]
+        order[...] = model.put(generator(config["seed"], epoch, 0).permutation(n))
+        epoch_now[...], step_now[...], total[...] = epoch, 0, 0
+        for rows in steps_of(images, config):
+            # what a recorded step was told by argument, it keeps
+            key = rows.stop - rows.start, adam.learning_rate
+            if key not in steps:
+                steps[key] = step_of(key[0])
+            steps[key]()
+            move_on(bar, f"epoch {epoch}", epoch, rows, images, interrupted)
+        value = float(total[0]) / n
+        if np.isfinite(value) and np.isfinite(model.params.vector).all():
+            return value
+        for array, saved in zip(kept, before):
+            array[...] = saved
+        room *= 2
+        steps.clear()
+        bar.update(-n)
+        args = model, adam, state, images, config, epoch
+        return run_epoch(*args, bar, interrupted)
+
+    return run
+
+
 def draw_inputs(model, images, here, config, epoch, step, share):
     """x, eps and the numbers for `thin` of a share of a minibatch's images."""
     place, kernels = (config["seed"], epoch, step), model.kernels
     x, k = images[here[share]], config["k"]
     if config["binarization"] == "dynamic":
-        u = uniform(*place, PIXELS, share, x.shape[1:], kernels)
-        x = (u < x).astype(model.dtype)
-    eps = draw_eps(*place, share, k, model.latent_dims, model.dtype, kernels)
+        x = noise.binarize(*place, share, x, kernels)
+    settings = share, k, model.latent_dims, model.dtype, kernels
+    eps = noise.draw_eps(*place, *settings)
     shape = (numbers_to_thin(k, config["backward"]),)
-    return x, eps, uniform(*place, THINNING, share, shape, kernels)
+    return x, eps, noise.uniform(*place, noise.THINNING, share, shape, kernels)
 
 
-def load_run(folder):
+def load_run(folder, device="cpu"):
     """The run in ``folder``, as its last checkpoint left it.
+
+    Parameters
+    ----------
+    folder : path-like
+    device : str
+        Where its model shall be, wherever it was trained.
 
     Raises
     ------
@@ -293,7 +377,10 @@ def load_run(folder):
     if not {"model", "bound", "k"} <= config.keys():
         raise ValueError(f"{folder / 'config.json'}: not a run's settings")
     try:  # the weights drawn here are overwritten next
-        model = VAE(**config["model"], rng=np.random.default_rng(0))
+        settings = dict(config["model"])
+        if settings.get("device") != device:
+            settings |= {"device": device, "kernels": None}
+        model = VAE(**settings, rng=np.random.default_rng(0))
     except TypeError as error:
         raise ValueError(
             f"{folder / 'config.json'}: not a run's settings ({error!r})"
@@ -306,7 +393,8 @@ def open_folder(folder, config, rates, model, adam, state):
     """Make ``folder``, or take up the checkpoint of the run that is there.
 
     Its settings must be these. Only the stages may differ, as long as the epochs
-    already done ran at these learning rates: so a run can be prolonged.
+    already done ran at these learning rates: so a run can be prolonged; and the device
+    and its kernels, which differ by rounding.
 
     Returns
     -------
@@ -328,7 +416,7 @@ def open_folder(folder, config, rates, model, adam, state):
         other = [
             f"{key} was {was.get(key)!r}, is {value!r}"
             for key, value in now.items()
-            if key != "stages" and was.get(key) != value
+            if key not in ("stages", "device", "kernels") and was.get(key) != value
         ]
         if other:
             raise ValueError(
@@ -354,15 +442,20 @@ def generator(seed, epoch, step):
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, step)))
 
 
-def held_out_bound(model, images, config):
-    """The training bound on test images: one binarisation, the same eps every time."""
+def held_out_inputs(model, images, config):
+    """x and eps of test images: one binarisation, and the same eps every time."""
     rng = generator(config["seed"], 0, 1)
     x = images if config["binarization"] == "none" else binarize(images, rng)
-    log_w = model.log_weights(x, model.draw_eps(len(x), config["k"], rng))
+    eps = model.draw_eps(len(x), config["k"], rng)
+    return model.put(x), [model.put(e) for e in eps]
+
+
+def held_out_bound(model, inputs, config):
+    """The training bound on test images."""
     bound = "elbo" if config["bound"] == "elbo_kl" else config["bound"]  # one mean
     names = bound, config["estimator"]
     bound_of, _ = check_objective(model, *names, **config["options"])
-    return float(bound_of(log_w)[0].mean())
+    return float(bound_of(weigh(model, *inputs))[0].mean())
 
 
 def nonfinite(epoch, step, params, value, grads):

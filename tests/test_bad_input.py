@@ -140,16 +140,19 @@ TABLE = {
         lambda: model(dtype=np.float16),
         "dtype must be one of float32, float64; got 'float16'",
     ),
-    "model: device": (lambda: model(device="tpu"), "must be one of cpu; got 'tpu'"),
+    "model: device": (lambda: model(device="tpu"), "one of cpu, cuda; got 'tpu'"),
     "model: kernels": (
         lambda: model(kernels="cuda"),
-        "kernels must be one of numpy, numba; got 'cuda'",
+        "kernels on device 'cpu' must be one of numpy, numba; got 'cuda'",
     ),
     "model: x_mean": (
         lambda: model(x_mean=np.zeros(3)),
         "x_mean must be of shape (4) with n >= 1; got (3,)",
     ),
-    "adam: kernels": (lambda: mv.Adam({}, kernels="f77"), "numpy, numba; got 'f77'"),
+    "adam: kernels": (
+        lambda: mv.Adam(M.params, kernels="f77"),
+        "numpy, numba, cuda; got 'f77'",
+    ),
     "bound: no samples": (
         lambda: mv.BOUNDS["iwae"](np.zeros((2, 0))),
         "log_w must be (B, K) with K >= 1; got shape (2, 0)",

@@ -148,7 +148,7 @@ def test_wrong_use_is_2(small, argv, words, capsys, tmp_path, monkeypatch):
         ["train", "--k", "0", "--out", "x"],
         ["train", "--k", "many", "--out", "x"],
         ["train", "--bound", "elbow", "--out", "x"],
-        ["train", "--device", "cuda", "--out", "x"],
+        ["train", "--device", "tpu", "--out", "x"],
         ["train", "--hidden-dims", "3,", "--out", "x"],
         ["evaluate"],
     ],

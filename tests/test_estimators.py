@@ -55,7 +55,7 @@ def exact_mean(rows_of):
     ``rows_of`` maps log_w to theta, path, score.
     """
     n = len(EPS)
-    grads = MODEL.params.like()
+    grads = MODEL.params.zeros()
     x = np.repeat(X, n, axis=0)
     q1, q1_cache = q1_forward(MODEL, x)
     log_w, cache = log_weights_forward(MODEL, x, q1, [EPS])
@@ -309,7 +309,7 @@ def test_rows_that_count_for_nothing_are_left_out(depth):
     theta[:, 1] = path[:, 1] = 0
     results = []
     for tiny in (0, 1e-300):  # too small to matter, and yet not zero
-        grads = model.params.like()
+        grads = model.params.zeros()
         q1, _ = q1_forward(model, x)
         _, cache = log_weights_forward(model, x, q1, eps)
         rows = theta + tiny, path + tiny, score
@@ -324,7 +324,8 @@ def test_rows_that_count_for_nothing_are_left_out(depth):
 def test_no_row_counts(depth, kernels):
     """As where every weight of a chunk is zero: the gradient is zero, not garbage."""
     model, x, eps = small_model(kernels, (3, 2)[:depth], ((5,), (4,))[:depth])
-    grads = model.params.like(lambda n, dtype: np.full(n, np.nan, dtype))
+    grads = model.params.unwritten_like()
+    grads.vector[:] = np.nan
     q1, q1_cache = q1_forward(model, x)
     _, cache = log_weights_forward(model, x, q1, eps)
     dheads = log_weights_backward(model, *np.zeros((3, 4, 3)), cache, grads)

@@ -93,7 +93,7 @@ def test_any_coefficients(kernels, depth):
             + score * oracle.log_q(params, x, z_start)
         ).sum()
 
-    grads = params.like()
+    grads = params.zeros()
     q1, q1_cache = q1_forward(model, x)
     _, cache = log_weights_forward(model, x, q1, eps)
     q1_backward(
@@ -126,7 +126,7 @@ def test_chunks_change_nothing(kernels, bound, monkeypatch):
         model, x, eps, bound, **BOUND_OPTIONS.get(bound, {})
     )
     monkeypatch.setitem(minivae.model.CHUNK_ROWS, "all", 8)  # 2 images, and 7 is odd
-    assert len(minivae.model.chunks(7, 4)) == 4
+    assert len(minivae.model.chunks(model, 7, 4)) == 4
     chunked_value, chunked = mv.bound_and_grad(
         model, x, eps, bound, **BOUND_OPTIONS.get(bound, {})
     )

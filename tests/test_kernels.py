@@ -16,15 +16,16 @@ from scipy import stats
 
 from minivae.kernels import (
     NAMES,
-    SIMULATED,
     adam,
     bernoulli,
     log_weight,
     noise,
+    product,
     reparameterize,
     softmax,
     tanh,
 )
+from minivae.kernels.device import SIMULATED
 
 
 def gpu_is_there():
@@ -90,7 +91,7 @@ def version(kernel, name):
 
 
 def test_every_file_has_every_version():
-    files = adam, bernoulli, log_weight, noise, reparameterize, softmax, tanh
+    files = adam, bernoulli, log_weight, noise, product, reparameterize, softmax, tanh
     for kernel in files:
         assert {*NAMES, "cuda"} <= kernel.VERSIONS.keys()
         functions = {tuple(vars(version)) for version in kernel.VERSIONS.values()}
@@ -104,18 +105,24 @@ def test_tanh(name, dtype, size):
     a = rng.standard_normal(size) * 10.0 ** rng.integers(-8, 3, size)
     a[:: max(1, size // 7)] = 100
     a[-1] = -100
-    (a, dh), (a64, dh64) = both(
-        dtype, a.reshape(1, size), rng.standard_normal((1, size))
+    # a bias to each of 1, 3 or 45 columns
+    columns = next(n for n in (45, 3, 1) if size % n == 0)
+    (a, b, dh), (a64, b64, dh64) = both(
+        dtype,
+        a.reshape(-1, columns),
+        rng.standard_normal(columns),
+        rng.standard_normal((size // columns, columns)),
     )
-    h = version(tanh, name).forward(a)
+    h = version(tanh, name).forward(a, b)
     assert h.dtype == dtype and h.shape == a.shape
-    compare(h, np.tanh(a64), dtype)
+    compare(h, np.tanh(a64 + b64), dtype)
     compare(
         version(tanh, name).backward(dh, h),
         dh64 * (1 - h.astype(np.float64) ** 2),
         dtype,
     )
-    assert np.isnan(version(tanh, name).forward(np.full((2, 2), np.nan, dtype))).all()
+    nan = np.full((2, 2), np.nan, dtype)
+    assert np.isnan(version(tanh, name).forward(nan, np.zeros(2, dtype))).all()
 
 
 @pytest.mark.parametrize("name, dtype", CASES)
@@ -316,6 +323,12 @@ def test_noise(name, n):
                 assert numbers.dtype == np.float32 and numbers.shape == (place[1], n)
             np.testing.assert_array_equal(u, reference.uniform(key, *place))
             assert u.min() >= 0 and u.max() < 1
+            for dtype in (np.float32, np.float64):
+                grey = reference.uniform(key, 9, *place[1:]).astype(dtype)
+                grey[:, ::3] = u[:, ::3]  # not below: a zero
+                x = draw.binarize(key, place[0], grey, *place[3:])
+                assert x.dtype == dtype
+                np.testing.assert_array_equal(x, u < grey)
             expected = reference.normal(key, *place)
             np.testing.assert_allclose(z, expected, rtol=1e-5, atol=2e-6)
 

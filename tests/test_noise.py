@@ -15,9 +15,11 @@ def places(monkeypatch):
     seen = []
 
     def spy(draw):
-        def drawn(key, first, B, n, step, stream):
+        def drawn(key, first, *what):
+            *what, step, stream = what
+            B = what[0] if len(what) == 2 else len(what[0])  # numbers, or images
             seen.extend((tuple(key), first + i, step, stream) for i in range(B))
-            return draw(key, first, B, n, step, stream)
+            return draw(key, first, *what, step, stream)
 
         return drawn
 

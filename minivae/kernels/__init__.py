@@ -10,16 +10,16 @@ other; only the dictionary joins them.
 A numpy or numba kernel runs on the thread that calls it, and lets other threads run
 meanwhile: which thread computes what is decided in one place, `minivae.threads`.
 
+What the cuda versions share is in `device`: arrays on the GPU, launches, graphs.
+
 A file is self-contained because Numba's on-disk cache notices an edit in the file of a
 function, but not one in another file that the function calls.
 """
 
-from math import ceil
-
 import numba
-import numpy as np
 
-NAMES = ("numpy", "numba")  # the versions for arrays in the host's memory
+NAMES = ("numpy", "numba")  # for arrays in the host's memory
+DEVICES = {"cpu": NAMES, "cuda": ("cuda",)}  # and what each device can run
 
 
 def jit(function):
@@ -35,27 +35,3 @@ def jit(function):
         return numba.njit(cache=True, **settings)(function)
     except RuntimeError:  # neither the package nor a home can be written to
         return numba.njit(**settings)(function)
-
-
-# Threads of a CUDA block, and the most blocks of a grid: a kernel goes on with the next
-# stride of its loop where the grid ends. The simulator has a Python thread for each.
-SIMULATED = bool(numba.config.ENABLE_CUDASIM)
-THREADS, MOST_BLOCKS = (32, 4) if SIMULATED else (128, 65_535)
-
-
-def blocks(n, each=THREADS):
-    """How many blocks cover ``n`` items, ``each`` to a block."""
-    return max(1, min(ceil(n / each), MOST_BLOCKS))
-
-
-def device_empty(shape, dtype):
-    """An array on the device. In the simulator the host's memory is the device's."""
-    if SIMULATED:
-        return np.empty(shape, dtype)
-    try:
-        import cupy
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "arrays on a GPU need CuPy: pip install 'minivae[cuda]'"
-        ) from error
-    return cupy.empty(shape, dtype)

@@ -19,7 +19,8 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import THREADS, blocks, device_empty, jit
+from . import jit
+from .device import blocks, device_empty, device_number, launch
 
 
 def adam_numpy(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
@@ -48,14 +49,27 @@ def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
     return finite
 
 
-# cuda: a thread for each parameter. What depends on t alone is computed on the host, in
-# the arrays' type: a double among the scalars would make doubles of all the rest.
-# ``finite`` is one number on the device, and whoever reads it waits for the step
+# cuda: a thread for each parameter. What depends on t alone is computed first, by one
+# thread, and then in the arrays' type: a double among the scalars would make doubles of
+# all the rest. t may be a number on the device, as in a recorded step; ``finite`` is
+# one, and whoever reads it waits for the step
+
+
+@cuda.jit
+def adam_scalars_kernel(t, learning_rate, beta1, beta2, epsilon, scalars):
+    if cuda.grid(1) == 0:
+        scalars[0], scalars[1] = beta1, 1 - beta1
+        scalars[2], scalars[3] = beta2, 1 - beta2
+        scalars[4] = learning_rate / (1 - beta1 ** t[0])
+        scalars[5] = 1 / (1 - beta2 ** t[0])
+        scalars[6] = epsilon
 
 
 @cuda.jit
 def adam_kernel(p, g, m, v, scalars, finite):
-    decay1, one_minus_beta1, decay2, one_minus_beta2, scale1, scale2, eps = scalars
+    decay1, one_minus_beta1 = scalars[0], scalars[1]
+    decay2, one_minus_beta2 = scalars[2], scalars[3]
+    scale1, scale2, eps = scalars[4], scalars[5], scalars[6]
     for i in range(cuda.grid(1), p.size, cuda.gridsize(1)):
         if isnan(g[i]) or isinf(g[i]):
             finite[0] = False  # any thread, any number of times
@@ -65,12 +79,12 @@ def adam_kernel(p, g, m, v, scalars, finite):
 
 
 def adam_cuda(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
-    scale1, scale2 = learning_rate / (1 - beta1**t), 1 / (1 - beta2**t)
-    scalars = beta1, 1 - beta1, beta2, 1 - beta2, scale1, scale2, epsilon
-    scalars = tuple(p.dtype.type(scalar) for scalar in scalars)
+    scalars = device_empty(7, p.dtype)
+    settings = device_number(t, np.float64), learning_rate, beta1, beta2, epsilon
+    launch(adam_scalars_kernel, 1, *settings, scalars)
     finite = device_empty(1, np.bool_)
     finite[...] = True
-    adam_kernel[blocks(p.size), THREADS](p, g, m, v, scalars, finite)
+    launch(adam_kernel, blocks(p.size), p, g, m, v, scalars, finite)
     return finite
 
 

@@ -21,7 +21,8 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import THREADS, blocks, device_empty, jit
+from . import jit
+from .device import THREADS, blocks, device_empty, launch
 
 
 def bernoulli_numpy(a, b, x):
@@ -146,12 +147,12 @@ def bernoulli_backward_kernel(a, b, x):
 
 def bernoulli_cuda(a, b, x):
     log_px = device_empty(a.shape[:2], np.float64)
-    bernoulli_kernel[blocks(log_px.size, 1), THREADS](a, b, x, log_px)
+    launch(bernoulli_kernel, blocks(log_px.size, 1), a, b, x, log_px)
     return log_px
 
 
 def bernoulli_backward_cuda(a, b, x):
-    bernoulli_backward_kernel[blocks(a.size), THREADS](a, b, x)
+    launch(bernoulli_backward_kernel, blocks(a.size), a, b, x)
     return a
 
 

@@ -15,7 +15,8 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import THREADS, blocks, device_empty, jit
+from . import jit
+from .device import THREADS, blocks, device_empty, launch
 
 
 def log_weight_numpy(log_px, z, eps, log_sigma):
@@ -68,7 +69,7 @@ def log_weight_kernel(log_px, z, eps, log_sigma, log_w):
 def log_weight_cuda(log_px, z, eps, log_sigma):
     log_w = device_empty(log_px.shape, np.float64)
     arguments = log_px, z, eps, log_sigma, log_w
-    log_weight_kernel[blocks(log_w.size, 1), THREADS](*arguments)
+    launch(log_weight_kernel, blocks(log_w.size, 1), *arguments)
     return log_w
 
 

@@ -4,6 +4,7 @@
         four words = Philox(key; counter = (block, image, step, stream))
         uniform    = word / 2^32, rounded down to 24 bits, so that it is below 1
         normal     = sqrt(-2 log u) cos(v), and the same with sin(v): two words each
+        binarize   = 1 where uniform < the grey value of its pixel, else 0
 
 A number depends on the key and its place alone. So any thread can draw any image's
 share, a GPU draws what a CPU does, and a run goes on without a generator's state.
@@ -11,7 +12,8 @@ share, a GPU draws what a CPU does, and a run goes on without a generator's stat
 Number w of block j stands in column w * blocks + j of its image's row, so that
 neighbours are computed alike.
 
-key (2,) uint32; images first ... first + B - 1; n numbers each -> (B, n) float32
+key (2,) uint32; images first ... first + B - 1; n numbers each -> (B, n) float32, or
+of grey's type
 """
 
 from functools import partial
@@ -21,7 +23,8 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import THREADS, blocks, device_empty, jit
+from . import jit
+from .device import blocks, device_empty, device_number, launch
 
 
 def philox_numpy(key, counter):
@@ -46,6 +49,11 @@ def uniform_numpy(key, first, B, n, step, stream):
     words = words_numpy(key, first, B, n, step, stream)
     u = [(word >> np.uint64(8)) * np.float64(2**-24) for word in words]  # eq. 23.2
     return np.concatenate(u, axis=1)[:, :n].astype(np.float32)
+
+
+def binarize_numpy(key, first, grey, step, stream):
+    u = uniform_numpy(key, first, *grey.shape, step, stream)
+    return (u < grey).astype(grey.dtype)
 
 
 def normal_numpy(key, first, B, n, step, stream):
@@ -86,6 +94,17 @@ def uniform_numba(key, first, B, n, step, stream):
         for j in range(n):
             out[i, j] = np.float32(np.int32(flat[j] >> 8)) * np.float32(2**-24)
     return out
+
+
+@jit
+def binarize_numba(key, first, grey, step, stream):
+    B, n = grey.shape
+    x, one, zero = np.empty_like(grey), grey.dtype.type(1), grey.dtype.type(0)
+    for i in range(B):
+        u = uniform_numba(key, first + i, 1, n, step, stream)
+        for j in range(n):
+            x[i, j] = one if u[0, j] < grey[i, j] else zero
+    return x
 
 
 @jit
@@ -157,16 +176,21 @@ def cos_sin_float32(word):
     )
 
 
-# cuda: a thread for each block of an image's numbers, which writes its four
+# cuda: a thread for each block of an image's numbers, which writes its four. step and
+# stream are arrays of one number on the device, for the sake of recorded steps
+
+UNIFORM, NORMAL, BINARIZE = range(3)
 
 
 @cuda.jit
-def noise_kernel(k0, k1, first, step, stream, normal, out):
+def noise_kernel(k0, k1, first, step, stream, kind, grey, out):
     B, n = out.shape
     in_row, low, half = (n + 3) // 4, np.uint64(0xFFFFFFFF), np.uint64(32)
+    one, zero = out.dtype.type(1), out.dtype.type(0)
     for i in range(cuda.grid(1), B * in_row, cuda.gridsize(1)):
         b, j = i // in_row, i % in_row
-        c0, c1, c2, c3 = np.uint64(j), first + np.uint64(b), step, stream
+        c0, c1 = np.uint64(j), first + np.uint64(b)
+        c2, c3 = np.uint64(step[0]), np.uint64(stream[0])
         key0, key1 = k0, k1
         for _ in range(10):
             p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
@@ -177,7 +201,7 @@ def noise_kernel(k0, k1, first, step, stream, normal, out):
         words = c0, c1, c2, c3
         for w in range(0, 4, 2):
             u, v = words[w], words[w + 1]
-            if normal:
+            if kind == NORMAL:
                 angle = np.float32(np.float64(v) * (2 * np.pi * 2.0**-32))
                 log_u = log(np.float32((np.float64(u) + 0.5) * 2.0**-32))
                 r = sqrt(np.float32(-2) * log_u)
@@ -186,25 +210,43 @@ def noise_kernel(k0, k1, first, step, stream, normal, out):
                 unit = np.float32(2.0**-24)
                 left = np.float32(np.int32(u >> np.uint64(8))) * unit
                 right = np.float32(np.int32(v >> np.uint64(8))) * unit
-            if w * in_row + j < n:
-                out[b, w * in_row + j] = left
-            if (w + 1) * in_row + j < n:
-                out[b, (w + 1) * in_row + j] = right
+            for d, number in ((w * in_row + j, left), ((w + 1) * in_row + j, right)):
+                if d < n and kind == BINARIZE:
+                    out[b, d] = one if number < grey[b, d] else zero
+                elif d < n:
+                    out[b, d] = number
 
 
-def noise_cuda(normal, key, first, B, n, step, stream):
-    out = device_empty((B, n), np.float32)
-    words = (np.uint64(word) for word in (*key, first, step, stream))
+def noise_cuda(kind, key, first, grey, step, stream, out):
+    B, n = out.shape
+    words = (np.uint64(word) for word in (*key, first))
+    place = device_number(step, np.int64), device_number(stream, np.int64)
     if n > 0:
         grid = blocks(B * ((n + 3) // 4))
-        noise_kernel[grid, THREADS](*words, normal, out)
+        launch(noise_kernel, grid, *words, *place, kind, grey, out)
     return out
 
 
+def draw_cuda(kind, key, first, B, n, step, stream):
+    out = device_empty((B, n), np.float32)
+    return noise_cuda(kind, key, first, out, step, stream, out)
+
+
+def binarize_cuda(key, first, grey, step, stream):
+    out = device_empty(grey.shape, grey.dtype)
+    return noise_cuda(BINARIZE, key, first, grey, step, stream, out)
+
+
 VERSIONS = {
-    "numpy": SimpleNamespace(uniform=uniform_numpy, normal=normal_numpy),
-    "numba": SimpleNamespace(uniform=uniform_numba, normal=normal_numba),
+    "numpy": SimpleNamespace(
+        uniform=uniform_numpy, normal=normal_numpy, binarize=binarize_numpy
+    ),
+    "numba": SimpleNamespace(
+        uniform=uniform_numba, normal=normal_numba, binarize=binarize_numba
+    ),
     "cuda": SimpleNamespace(
-        uniform=partial(noise_cuda, False), normal=partial(noise_cuda, True)
+        uniform=partial(draw_cuda, UNIFORM),
+        normal=partial(draw_cuda, NORMAL),
+        binarize=binarize_cuda,
     ),
 }

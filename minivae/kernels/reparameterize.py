@@ -21,7 +21,8 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import THREADS, blocks, device_empty, jit
+from . import jit
+from .device import blocks, device_empty, launch
 
 
 def reparameterize_numpy(mu, log_sigma, eps):
@@ -94,14 +95,14 @@ def reparameterize_backward_kernel(dz, eps, log_sigma, path, score, dmu, dlog_si
 
 def reparameterize_cuda(mu, log_sigma, eps):
     z = device_empty(eps.shape, eps.dtype)
-    reparameterize_kernel[blocks(z.size), THREADS](mu, log_sigma, eps, z)
+    launch(reparameterize_kernel, blocks(z.size), mu, log_sigma, eps, z)
     return z
 
 
 def reparameterize_backward_cuda(dz, eps, log_sigma, path, score):
     dmu, dlog_sigma = (device_empty(log_sigma.shape, eps.dtype) for _ in range(2))
     arguments = dz, eps, log_sigma, path, score, dmu, dlog_sigma
-    reparameterize_backward_kernel[blocks(dmu.size), THREADS](*arguments)
+    launch(reparameterize_backward_kernel, blocks(dmu.size), *arguments)
     return dmu, dlog_sigma
 
 

@@ -18,7 +18,8 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import SIMULATED, THREADS, blocks, device_empty, jit
+from . import jit
+from .device import SIMULATED, THREADS, blocks, device_empty, launch
 
 
 def softmax_numpy(log_w):
@@ -169,7 +170,7 @@ def softmax_by(kernel, rows_per_block):
     def forward(log_w):
         B, _ = log_w.shape
         lse, w_norm = device_empty(B, np.float64), device_empty(log_w.shape, np.float64)
-        kernel[blocks(B, rows_per_block), THREADS](log_w, lse, w_norm)
+        launch(kernel, blocks(B, rows_per_block), log_w, lse, w_norm)
         return lse, w_norm
 
     return forward

@@ -1,10 +1,13 @@
-"""The hyperbolic tangent, element by element, and its backward (eqs. 6.5 and 6.6).
+"""A bias and the hyperbolic tangent, element by element, and their backward (eqs. 6.5
+and 6.6).
 
-    for each element:  h  = tanh(a)
-    and backward:      da = dh * (1 - h * h)      which needs h, never a
+    for each element of each row:  h  = tanh(a + b)
+    and backward:                  da = dh * (1 - h * h)      which needs h, never a
 
-a, h, dh, da: all of one shape, float32 or float64. h may take a's memory, and da dh's:
-the old values have done their work, and new memory would have to be fetched.
+The bias is added here, so that what a matrix product leaves is read once.
+
+a, h, dh, da (R, H), b (H,), float32 or float64. h may take a's memory, and da dh's: the
+old values have done their work, and new memory would have to be fetched.
 """
 
 from math import tanh
@@ -13,11 +16,12 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import THREADS, blocks, jit
+from . import jit
+from .device import blocks, launch
 
 
-def tanh_numpy(a):
-    return np.tanh(a)  # eq. 6.5
+def tanh_numpy(a, b):
+    return np.tanh(a + b)  # eq. 6.5
 
 
 def tanh_backward_numpy(dh, h):
@@ -48,10 +52,13 @@ def tanh_float32(x):
 
 
 @jit
-def tanh_numba(a):
-    single, flat = a.itemsize == 4, a.ravel()
-    for i in range(a.size):
-        flat[i] = tanh_float32(flat[i]) if single else np.tanh(flat[i])
+def tanh_numba(a, b):
+    single = a.itemsize == 4
+    R, H = a.shape
+    for r in range(R):
+        for i in range(H):
+            t = a[r, i] + b[i]
+            a[r, i] = tanh_float32(t) if single else np.tanh(t)
     return a
 
 
@@ -68,9 +75,9 @@ def tanh_backward_numba(dh, h):
 
 
 @cuda.jit
-def tanh_kernel(a):
+def tanh_kernel(a, b):
     for i in range(cuda.grid(1), a.size, cuda.gridsize(1)):
-        a[i] = tanh(a[i])
+        a[i] = tanh(a[i] + b[i % b.size])
 
 
 @cuda.jit
@@ -80,13 +87,13 @@ def tanh_backward_kernel(dh, h):
         dh[i] *= one - h[i] * h[i]
 
 
-def tanh_cuda(a):
-    tanh_kernel[blocks(a.size), THREADS](a.reshape(-1))
+def tanh_cuda(a, b):
+    launch(tanh_kernel, blocks(a.size), a.reshape(-1), b)
     return a
 
 
 def tanh_backward_cuda(dh, h):
-    tanh_backward_kernel[blocks(h.size), THREADS](dh.reshape(-1), h.reshape(-1))
+    launch(tanh_backward_kernel, blocks(h.size), dh.reshape(-1), h.reshape(-1))
     return dh
 
 

@@ -1,0 +1,200 @@
+"""The GPU's side: arrays in its memory, launches, and steps recorded as a CUDA graph.
+
+Arrays on the device are CuPy's. NumPy's own functions hand them on to CuPy (NEP 13 and
+18), so layers, bounds and estimators are one text for host and device. What such a text
+must not do is look at a number: the host would have to wait for the device.
+
+Under Numba's simulator, NUMBA_ENABLE_CUDASIM=1, the host's memory is the device's.
+"""
+
+import warnings
+from contextlib import contextmanager
+from math import ceil, prod
+
+import numba
+import numpy as np
+from numba import cuda
+
+# Threads of a block, and the most blocks of a grid: a kernel goes on with the next
+# stride of its loop where the grid ends. The simulator has a Python thread for each.
+SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+THREADS, MOST_BLOCKS = (32, 4) if SIMULATED else (128, 65_535)
+WARM = 2  # calls of a step before it is recorded: they compile, and fill the pool
+NO_DEVICE, NO_DRIVER = 100, (3, 35)  # of cudaError_t
+
+
+def blocks(n, each=THREADS):
+    """How many blocks cover ``n`` items, ``each`` to a block."""
+    return max(1, min(ceil(n / each), MOST_BLOCKS))
+
+
+def arrays():
+    """The module whose arrays are on the device."""
+    if SIMULATED:
+        return np
+    try:
+        import cupy
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "device 'cuda' needs CuPy and numba-cuda: pip install 'minivae[cuda]'"
+        ) from error
+    return cupy
+
+
+def require_device():
+    """Refuse to go on without a GPU, and say in a line what is missing.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a package is missing.
+    OSError
+        If the driver is missing or too old, or if there is no GPU.
+    """
+    if SIMULATED:
+        return
+    runtime = arrays().cuda.runtime
+    try:
+        count, status = runtime.getDeviceCount(), NO_DEVICE
+    except runtime.CUDARuntimeError as error:
+        count, status = 0, error.status
+    if count == 0 and status in NO_DRIVER:
+        raise OSError(
+            "device 'cuda' needs NVIDIA's driver, which is missing or too old: install"
+            " it from https://www.nvidia.com/drivers, then see what nvidia-smi says"
+        )
+    if count == 0:
+        raise OSError(
+            f"device 'cuda' finds no GPU (CUDA's error {status}): nvidia-smi lists what"
+            " is there, and CUDA_VISIBLE_DEVICES may hide it; or use device 'cpu'"
+        )
+    if not cuda.is_available():
+        why = " ".join(str(cuda.cuda_error()).split())
+        raise ModuleNotFoundError(
+            "device 'cuda' has a GPU, but Numba cannot use it: pip install"
+            f" 'minivae[cuda]' ({why})"
+        )
+
+
+def to_device(array):
+    """A copy of ``array`` in the device's memory."""
+    return arrays().asarray(array)
+
+
+def to_host(array):
+    """``array`` in the host's memory: a copy, if it was in the device's."""
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def device_empty(shape, dtype):
+    """An array in the device's memory.
+
+    Raises
+    ------
+    MemoryError
+        If there is no room: with its shape, its size, and what to lower.
+    """
+    try:
+        return arrays().empty(shape, dtype)
+    except MemoryError as error:
+        size = prod(np.atleast_1d(shape)) * np.dtype(dtype).itemsize / 1e6
+        raise MemoryError(
+            f"no room on the GPU for an array of shape {shape}, {np.dtype(dtype)},"
+            f" {size:,.1f} MB: lower the batch or k ({error})"
+        ) from error
+
+
+def device_number(value, dtype):
+    """``value`` as an array (1,) on the device.
+
+    So a recorded kernel reads it anew each time; an argument would be recorded, too.
+    """
+    if getattr(value, "shape", None) == () and not isinstance(value, np.generic):
+        return value.astype(dtype, copy=False).reshape(1)
+    number = device_empty(1, dtype)
+    number[...] = value
+    return number
+
+
+def launch(kernel, n_blocks, *arguments):
+    """Queue ``kernel`` on `THREADS` threads in each of ``n_blocks`` blocks."""
+    if SIMULATED:
+        kernel[n_blocks, THREADS](*arguments)
+        return
+    # CuPy's current stream is ours; Numba must not wait for it at every argument
+    stream = stream_pointer()
+    stream = cuda.external_stream(stream) if stream else 0
+    arguments = [
+        cuda.as_cuda_array(a, sync=False)
+        if hasattr(a, "__cuda_array_interface__")
+        else a
+        for a in arguments
+    ]
+    kernel[n_blocks, THREADS, stream](*arguments)
+
+
+def stream_pointer():
+    """CuPy's current stream, 0 for the default one."""
+    return arrays().cuda.get_current_stream().ptr
+
+
+@contextmanager
+def queue():
+    """A stream of its own for what is inside; all of it is done at the end.
+
+    The default stream cannot be recorded.
+    """
+    if not hasattr(arrays(), "cuda"):  # NumPy, under the simulator
+        yield
+        return
+    before = arrays().cuda.get_current_stream()
+    before.synchronize()
+    with arrays().cuda.Stream(non_blocking=True) as stream:
+        try:
+            yield
+        finally:
+            stream.synchronize()
+
+
+def recorded(step):
+    """A function that does what ``step()`` does, from its third call on by replaying a
+    CUDA graph: a hundred launches for the price of one.
+
+    ``step`` takes no argument: it reads what changes, and writes what stays, in arrays
+    on the device that it does not make. Where it cannot be recorded, a warning says
+    why, and it goes on launch by launch.
+    """
+    if not hasattr(arrays(), "cuda"):
+        return step
+    cupy, calls = arrays(), 0
+    # a graph keeps the addresses that it was recorded with: they must stay its own
+    pool = cupy.cuda.MemoryPool()
+
+    def eagerly():
+        with cupy.cuda.using_allocator(pool.malloc):
+            step()
+
+    def record():
+        stream = cupy.cuda.get_current_stream()
+        stream.begin_capture()
+        try:
+            eagerly()
+        finally:
+            graph = stream.end_capture()
+        return graph.launch
+
+    run = eagerly
+
+    def call():
+        nonlocal calls, run
+        calls += 1
+        if calls == WARM + 1:
+            try:
+                run = record()
+            except Exception as error:  # of CuPy, Numba, cuBLAS or CUDA
+                warnings.warn(
+                    f"the step is not replayed as a CUDA graph: {error!r}", stacklevel=2
+                )
+        run()
+
+    return call

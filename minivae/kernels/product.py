@@ -1,0 +1,102 @@
+"""The matrix product, which is not ours: the host's BLAS, and cuBLAS on a GPU.
+
+    for each row of a, for each column of b:
+        out = sum over i of a[row, i] * b[i, column]
+
+Half of a training step and more is spent here, and nobody's loops are faster than the
+libraries'. cuBLAS is called by its C interface, and not by CuPy's ``@``, because CuPy
+refuses to call it while a step is recorded as a CUDA graph.
+
+a (M, N), b (N, O), each in rows or the transpose of such -> out (M, O)
+"""
+
+import ctypes
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+
+from .device import SIMULATED, device_empty, stream_pointer
+
+
+def product_numpy(a, b, out=None):
+    return np.matmul(a, b, out=out)
+
+
+# cuda: cuBLAS counts in columns, and so takes our rows for the transpose. It is asked
+# for out' = b' a', and told of each factor whether it lies in memory as rows
+
+WORKSPACE = 32 * 2**20  # bytes for cuBLAS to work in, as NVIDIA advises for Hopper
+
+
+@cache
+def library():
+    """cuBLAS, from the package or from the CUDA that is installed."""
+    try:
+        from cuda.pathfinder import load_nvidia_dynamic_lib
+
+        return ctypes.CDLL(load_nvidia_dynamic_lib("cublas").abs_path)
+    except (ModuleNotFoundError, RuntimeError, OSError) as error:
+        raise ModuleNotFoundError(
+            "device 'cuda' needs NVIDIA's cuBLAS: pip install 'minivae[cuda]'"
+        ) from error
+
+
+@cache
+def handle(stream):
+    """cuBLAS's handle for a stream; and its workspace, to keep it."""
+    cublas, pointer = library(), ctypes.c_void_p()
+    workspace = device_empty(WORKSPACE, np.uint8)
+    memory = ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(WORKSPACE)
+    succeed(cublas.cublasCreate_v2(ctypes.byref(pointer)))
+    succeed(cublas.cublasSetStream_v2(pointer, ctypes.c_void_p(stream)))
+    succeed(cublas.cublasSetWorkspace_v2(pointer, *memory))
+    return pointer, workspace
+
+
+def succeed(status):
+    """An error, unless ``status`` is cuBLAS's 0."""
+    if status:
+        raise RuntimeError(f"cuBLAS failed with status {status}")
+
+
+def as_rows(a):
+    """0 if ``a`` lies in memory as rows, 1 if as columns; and the numbers from one row,
+    or column, to the next.
+    """
+    rows, columns = a.shape
+    down, right = (stride // a.itemsize for stride in a.strides)
+    if columns == 1 or right == 1:
+        return 0, down if rows > 1 else columns
+    if rows == 1 or down == 1:
+        return 1, right
+    raise ValueError(f"a factor must lie in rows or in columns; got {a.strides} bytes")
+
+
+def product_cuda(a, b, out=None):
+    if a.ndim == 1:  # one row
+        out = None if out is None else out.reshape(1, -1)
+        return product_cuda(a.reshape(1, -1), b, out).reshape(-1)
+    (M, N), (_, O) = a.shape, b.shape
+    if out is None:
+        out = device_empty((M, O), a.dtype)
+    single, cublas = a.dtype == np.float32, library()
+    gemm = cublas.cublasSgemm_v2 if single else cublas.cublasDgemm_v2
+    real = ctypes.c_float if single else ctypes.c_double
+    one, zero = ctypes.byref(real(1)), ctypes.byref(real(0))
+    (columns_a, step_a), (columns_b, step_b) = as_rows(a), as_rows(b)
+    at_a, at_b, at_out = (ctypes.c_void_p(array.data.ptr) for array in (a, b, out))
+    pointer, _ = handle(stream_pointer())
+    of_b, of_a, of_out = (at_b, step_b), (at_a, step_a), (at_out, O)
+    # out' = one * b' a' + zero * out'
+    factors = columns_b, columns_a, O, M, N, one, *of_b, *of_a, zero
+    succeed(gemm(pointer, *factors, *of_out))
+    return out
+
+
+VERSIONS = {
+    "numpy": SimpleNamespace(product=product_numpy),
+    "numba": SimpleNamespace(product=product_numpy),
+    # the simulator has no cuBLAS
+    "cuda": SimpleNamespace(product=product_numpy if SIMULATED else product_cuda),
+}

@@ -1,0 +1,185 @@
+"""A stand-in for the GPU, on the host: arrays as strict as CuPy's, the kernels'
+reference versions for the cuda ones, and SciPy's BLAS for cuBLAS.
+
+What would make the host wait for the device, or could not be recorded in a CUDA graph,
+is written down in `EVENTS`; what CuPy refuses raises TypeError.
+"""
+
+import ctypes
+from types import SimpleNamespace
+
+import numpy as np
+from numba.extending import get_cython_function_address
+
+from minivae import kernels
+from minivae.kernels import device, product
+
+EVENTS = []
+# NumPy's functions that the package hands device arrays to; CuPy has each of them
+FUNCTIONS = {
+    "arange", "asarray", "concatenate", "empty", "empty_like", "eye", "full",
+    "full_like", "norm", "ones_like", "repeat", "sort", "stack", "where", "zeros",
+    "zeros_like",
+}  # fmt: skip
+
+
+def raw(value):
+    """What is inside; a host's array is refused."""
+    if isinstance(value, DeviceArray):
+        return value.inside
+    if isinstance(value, np.ndarray):
+        raise TypeError(f"an array of the host, {value.shape}, among the device's")
+    if isinstance(value, (tuple, list)):
+        return type(value)(raw(v) for v in value)
+    return value
+
+
+def wrap(value):
+    if isinstance(value, tuple):
+        return tuple(wrap(v) for v in value)
+    return DeviceArray(np.asarray(value))
+
+
+def method(name):
+    def call(self, *args, **kwargs):
+        return wrap(getattr(self.inside, name)(*raw(args), **kwargs))
+
+    return call
+
+
+def waits(name):
+    def call(self, *args):
+        EVENTS.append(name)
+        return getattr(self.inside, name)(*args)
+
+    return call
+
+
+class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
+    """An array as CuPy's."""
+
+    def __init__(self, inside):
+        self.inside = inside
+
+    shape, dtype, ndim, size, itemsize, strides = (
+        property(lambda self, name=name: getattr(self.inside, name))
+        for name in ("shape", "dtype", "ndim", "size", "itemsize", "strides")
+    )
+    T = property(lambda self: wrap(self.inside.T))
+    data = property(lambda self: SimpleNamespace(ptr=self.inside.ctypes.data))
+    all, astype, copy, cumsum, max, mean, min, ravel, reshape, sum = map(
+        method,
+        ("all", "astype", "copy", "cumsum", "max", "mean", "min", "ravel", "reshape",
+         "sum"),
+    )  # fmt: skip
+    __float__, __int__, __bool__ = map(waits, ("__float__", "__int__", "__bool__"))
+
+    def __len__(self):
+        return len(self.inside)
+
+    def get(self):
+        EVENTS.append("get")
+        return self.inside.copy()
+
+    def nonzero(self):
+        EVENTS.append("nonzero")
+        return wrap(self.inside.nonzero())
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("no conversion to NumPy without get()")
+
+    def __getitem__(self, key):
+        key = raw(key)
+        if isinstance(key, np.ndarray) and key.dtype == bool:
+            EVENTS.append("mask")
+        view = self.inside[key]  # a number is an array of no axes, and a view
+        return wrap(view if isinstance(view, np.ndarray) else self.inside[key, ...])
+
+    def __setitem__(self, key, value):
+        self.inside[raw(key)] = raw(value)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **kwargs):
+        if method != "__call__" or kwargs:
+            return NotImplemented
+        if ufunc is np.matmul:
+            EVENTS.append("matmul")  # CuPy's does not let itself be recorded
+        with np.errstate(all="ignore"):  # a GPU warns of nothing
+            result = ufunc(*raw(inputs), *raw(out))
+        return out[0] if out else wrap(result)
+
+    def __array_function__(self, function, types, args, kwargs):
+        name = function.__name__
+        if name not in FUNCTIONS:
+            return NotImplemented
+        if name == "asarray" and isinstance(args[0], np.ndarray):
+            return wrap(args[0].copy())  # a copy to the device
+        kwargs = {key: raw(value) for key, value in kwargs.items()}
+        return wrap(function(*raw(args), **kwargs))
+
+
+class HostBlas:
+    """SciPy's BLAS under cuBLAS's names: it counts in columns, too, and reads the same
+    numbers at the same addresses.
+    """
+
+    def __init__(self):
+        self.cublasSgemm_v2, self.cublasDgemm_v2 = (
+            ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 13)(address)
+            for address in (
+                get_cython_function_address("scipy.linalg.cython_blas", name)
+                for name in ("sgemm", "dgemm")
+            )
+        )
+        self.cublasSgemm_v2 = self.called(self.cublasSgemm_v2)
+        self.cublasDgemm_v2 = self.called(self.cublasDgemm_v2)
+
+    @staticmethod
+    def called(function):
+        def gemm(handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+            assert lda >= max(1, k if op_a else m) and ldc >= max(1, m)
+            assert ldb >= max(1, n if op_b else k)
+            op_a, op_b = (ctypes.c_char(b"NT"[op : op + 1]) for op in (op_a, op_b))
+            m, n, k, lda, ldb, ldc = map(ctypes.c_int, (m, n, k, lda, ldb, ldc))
+            by = ctypes.byref
+            sizes = by(op_a), by(op_b), by(m), by(n), by(k)
+            function(*sizes, alpha, a, by(lda), b, by(ldb), beta, c, by(ldc))
+            return 0
+
+        return gemm
+
+
+def on_device(function):
+    """A kernel's reference version, called with the device's arrays."""
+
+    def call(*args):
+        with np.errstate(all="ignore"):
+            return wrap(function(*(a if is_key(a) else raw(a) for a in args)))
+
+    return call
+
+
+def is_key(value):
+    """Of the noise: it stays on the host, and is a kernel's argument."""
+    return isinstance(value, np.ndarray) and value.dtype == np.uint32
+
+
+def install(monkeypatch):
+    """Let device "cuda" be the stand-in."""
+    there = SimpleNamespace(
+        asarray=lambda a: wrap(np.array(a)),
+        empty=lambda shape, dtype: wrap(np.full(shape, 1, dtype)),
+    )
+    monkeypatch.setattr(device, "arrays", lambda: there)
+    monkeypatch.setattr("minivae.model.require_device", lambda: None)
+    for file in (
+        kernels.adam, kernels.bernoulli, kernels.log_weight, kernels.noise,
+        kernels.reparameterize, kernels.softmax, kernels.tanh,
+    ):  # fmt: skip
+        functions = vars(file.VERSIONS["numpy"]).items()
+        standins = {name: on_device(function) for name, function in functions}
+        monkeypatch.setitem(file.VERSIONS, "cuda", SimpleNamespace(**standins))
+    blas = HostBlas()
+    monkeypatch.setattr(product, "library", lambda: blas)
+    monkeypatch.setattr(product, "handle", lambda stream: (None, None))
+    monkeypatch.setattr(product, "stream_pointer", lambda: 0)
+    EVENTS.clear()

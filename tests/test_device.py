@@ -1,0 +1,300 @@
+"""Training and evaluation on device "cuda", with a stand-in for the GPU."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import standin
+
+import minivae as mv
+from minivae.check import BOUND_OPTIONS, TOLERANCE, check_pieces, small_model
+from minivae.estimators import most_kept, thin
+from minivae.kernels import product
+from minivae.model import rows_that_count
+
+DEPTHS = {1: ((3,), ((5,),)), 2: ((4, 3), ((6, 5), (4, 5)))}
+
+
+@pytest.fixture(autouse=True)
+def gpu(monkeypatch):
+    standin.install(monkeypatch)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", ["111", "513", "143", "741", "357"])
+@pytest.mark.parametrize("columns", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_product(dtype, sizes, columns):
+    """Factors in rows and in columns; the result in new memory, and in old."""
+    M, N, O = map(int, sizes)
+    rng = np.random.default_rng(0)
+    factors = rng.standard_normal((M, N)), rng.standard_normal((N, O))
+    a, b = (
+        standin.wrap(np.array(f.T if c else f, dtype, order="C"))
+        for f, c in zip(factors, columns)
+    )
+    a, b = (f.T if c else f for f, c in zip((a, b), columns))
+    expected = a.inside @ b.inside
+    rtol = 1e-5 if dtype == np.float32 else 1e-13
+    np.testing.assert_allclose(product.product_cuda(a, b).inside, expected, rtol)
+    out = standin.wrap(np.full((M, O), np.nan, dtype))
+    product.product_cuda(a, b, out)
+    np.testing.assert_allclose(out.inside, expected, rtol)
+    row = product.product_cuda(standin.wrap(np.array(a.inside[0])), b)
+    np.testing.assert_allclose(row.inside, expected[0], rtol)
+
+
+def models(dtype, depth=1, likelihood="bernoulli", seed=0):
+    """The same model on both devices; the host's kernels are the stand-in's."""
+    return [
+        mv.VAE(
+            9, *DEPTHS[depth], likelihood, dtype, rng=np.random.default_rng(seed),
+            device=device, kernels=kernels,
+        )
+        for device, kernels in (("cpu", "numpy"), ("cuda", "cuda"))
+    ]  # fmt: skip
+
+
+def compare(host, there, rtol=1e-9):
+    for name in host:
+        want, got = host[name], there[name].inside
+        np.testing.assert_allclose(got, want, rtol, rtol * np.abs(want).max())
+
+
+CASES = [(bound, "reparam", "all") for bound in (*mv.BOUNDS, "elbo_kl")]
+CASES += [("iwae", estimator, "all") for estimator in mv.ESTIMATORS]
+CASES += [("iwae", "dreg", way) for way in ("single", "sparse")]
+CASES += [("vr", "reparam", "sparse"), ("iwae", "score", "sparse")]
+
+
+def both_runs(depth=1, dtype=np.float64, likelihood="bernoulli", **settings):
+    """A run on each device, with a short last step in each epoch."""
+    images, runs = np.random.default_rng(1).random((20, 9)), []
+    for model in models(dtype, depth, likelihood):
+        data = {"images": images, "test_images": images[:6], "progress": False}
+        runs.append(mv.train(model, **data, batch=8, k=4, tau=2.0, **settings))
+    return runs
+
+
+def assert_same(host, there, rtol=1e-9):
+    for column in ("bound", "test_bound"):
+        np.testing.assert_allclose(there.history[column], host.history[column], rtol)
+    compare(host.model.params, there.model.params, rtol)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Every step that is to be recorded; the host must not look at a number in it."""
+    seen = []
+
+    def watched(step):
+        def call():
+            before = [*standin.EVENTS]
+            step()
+            seen.append(standin.EVENTS[len(before) :])
+            assert not seen[-1], f"the host waits for {seen[-1]}"
+
+        return call
+
+    monkeypatch.setitem(mv.train.__globals__, "recorded", watched)
+    return seen
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("bound, estimator, backward", CASES)
+def test_a_run_is_the_same_on_both(bound, estimator, backward, depth, steps):
+    if bound == "elbo_kl" and depth == 2:
+        return
+    options = {"m": 2} if estimator == "piwae" else BOUND_OPTIONS.get(bound, {})
+    names = {"bound": bound, "estimator": estimator, "backward": backward}
+    assert_same(*both_runs(depth, epochs=3, **names, **options))
+    assert len(steps) == 9
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli-grey", "gaussian"])
+def test_other_likelihoods(likelihood, steps):
+    assert_same(*both_runs(likelihood=likelihood, epochs=2))
+
+
+def test_in_single_precision(steps):
+    assert_same(*both_runs(dtype=np.float32, epochs=2, backward="sparse"), rtol=1e-4)
+
+
+def test_fixed_pixels(steps):
+    assert_same(*both_runs(epochs=2, binarization="fixed"))
+
+
+def test_more_samples_kept_than_there_is_room_for(monkeypatch, steps):
+    """The epoch is taken again, and there is more room in the next."""
+    rooms = []
+
+    def too_few(B, K, backward, tau, room):
+        rooms.append(room)
+        return None if room is None else min(B * K, 2 * room)
+
+    monkeypatch.setattr("minivae.gradient.most_kept", too_few)
+    host, there = both_runs(epochs=4, backward="sparse")
+    assert_same(host, there)
+    assert {1, 2, None} <= set(rooms)
+
+
+@pytest.mark.parametrize("counted", [0, 3, 4, 5, 12])
+@pytest.mark.parametrize("most", [4, 12, None])
+def test_rows_that_count(counted, most):
+    """They come first and in order; one too many, and theta says so."""
+    rng = np.random.default_rng(counted)
+    theta, path = np.zeros((2, 12))
+    chosen = np.sort(rng.choice(12, counted, replace=False))
+    theta[chosen[::2]], path[chosen[1::2]] = 1, -1
+    for put in (np.asarray, standin.wrap):
+        rows, marked = rows_that_count(
+            put(theta.reshape(3, 4)), put(path.reshape(3, 4)), most
+        )
+        rows, marked = (getattr(a, "inside", a) for a in (rows, marked))
+        if most == 12 or (most is None and counted == 12):
+            assert rows == slice(None)
+        else:
+            assert len(set(rows)) == len(rows) == (counted if most is None else most)
+            np.testing.assert_array_equal(rows[:counted], chosen[: len(rows)])
+        assert np.isnan(marked).all() == (most == 4 and counted > 4)
+        assert np.isnan(marked).any() == np.isnan(marked).all()
+
+
+@pytest.mark.parametrize("room, backward, B, K, most", [
+    (None, "sparse", 100, 50, None),
+    (1, "all", 100, 50, 5000),
+    (1, "single", 100, 50, 160),
+    (1, "sparse", 100, 50, 1190),
+    (2, "sparse", 100, 50, 2380),
+    (8, "sparse", 100, 50, 5000),
+    (1, "sparse", 100, 5, 500),
+])  # fmt: skip
+def test_room(room, backward, B, K, most):
+    assert most_kept(B, K, backward, 0.1, room) == most
+
+
+@pytest.mark.parametrize("estimator", ["reparam", "dreg", "piwae"])
+def test_there_is_room_for_what_is_kept(estimator):
+    """Of weights as uneven and as even as they come, in 2,000 batches."""
+    rng, options = np.random.default_rng(0), {"m": 10} if estimator == "piwae" else {}
+    room = 2 if estimator == "piwae" else 1
+    rows_of = partial(mv.ESTIMATORS[estimator], **options)
+    for scale in (0.1, 1, 10):
+        log_w = scale * rng.standard_normal((20_000, 50))
+        _, theta, path, _ = rows_of(mv.BOUNDS["iwae"], log_w)
+        theta, path = thin(theta, path, "sparse", 0.1, rng.random(theta.shape))
+        kept = ((theta != 0) | (path != 0)).reshape(2_000, -1).sum(axis=1)
+        assert kept.max() <= most_kept(10, 50, "sparse", 0.1, room)
+
+
+def test_the_first_nan_is_named_as_on_the_host(monkeypatch):
+    """Its epoch, its step and its array, though the host looked an epoch later."""
+    real, errors = mv.train.__globals__["walk"], []
+
+    def spoil(model, *args):
+        values, grads = real(model, *args)
+        # in every epoch's last step, which is the second time that t is 5
+        bad = spoil.adam.t + (spoil.adam.t * 0 + 1) == 6
+        grads["p1.hidden1.W"][...] = np.where(bad, np.nan, grads["p1.hidden1.W"])
+        return values, grads
+
+    class Seen(mv.Adam):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            spoil.adam = self
+
+    monkeypatch.setitem(mv.train.__globals__, "walk", spoil)
+    monkeypatch.setitem(mv.train.__globals__, "Adam", Seen)
+    images = np.random.default_rng(1).random((20, 9))
+    for model in models(np.float64):
+        with pytest.raises(mv.NonFiniteError) as error:
+            mv.train(model, images, k=4, epochs=3, batch=8, progress=False)
+        errors.append(str(error.value))
+    assert errors[0] == errors[1]
+    assert errors[0].startswith("epoch 2, step 3: NaN or infinity in the gradient of")
+
+
+def test_from_one_device_to_the_other(tmp_path):
+    """A run that began on one goes on on the other, both ways."""
+    images = np.random.default_rng(1).random((20, 9))
+    settings = {"k": 4, "batch": 8, "estimator": "score", "progress": False}
+    whole, _ = models(np.float64)
+    mv.train(whole, images, epochs=3, **settings)
+    for first in (0, 1):
+        folder, pair = tmp_path / str(first), models(np.float64)
+        one, other = pair[first], models(np.float64, seed=7)[1 - first]
+        mv.train(one, images, epochs=1, folder=folder, **settings)
+        mv.train(other, images, epochs=3, folder=folder, **settings)
+        params = other.params if first == 1 else mv.load_run(folder).model.params
+        for name in params:
+            np.testing.assert_allclose(params[name], whole.params[name], 1e-9, 1e-12)
+        assert type(mv.load_run(folder).model.params.vector) is np.ndarray
+        loaded = mv.load_run(folder, device="cuda").model
+        assert isinstance(loaded.params.vector, standin.DeviceArray)
+        compare(params, loaded.params)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_what_a_model_can_do(depth):
+    """NumPy in, NumPy out, and the same as on the host."""
+    host, there = models(np.float64, depth)
+    rng = np.random.default_rng(2)
+    x = (rng.random((5, 9)) < 0.5) * 1.0
+    eps, z = host.draw_eps(5, 3, rng), rng.standard_normal((4, host.latent_dims[0]))
+    for do in (
+        lambda model: model.log_weights(x, eps),
+        lambda model: model.encode(x)[1],
+        lambda model: model.decode(z),
+        lambda model: model.sample(3, np.random.default_rng(3)),
+        lambda model: mv.bound_and_grad(model, x, eps)[0],
+    ):
+        got, want = do(there), do(host)
+        assert not isinstance(got, standin.DeviceArray)
+        np.testing.assert_allclose(got, want, rtol=1e-11)
+    compare(*(mv.bound_and_grad(model, x, eps)[1] for model in (host, there)))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_evaluation(depth, monkeypatch):
+    """Two blocks of images, and a k that no block of samples divides."""
+    monkeypatch.setitem(mv.evaluate.__globals__["IMAGES"], "cuda", 12)
+    images = np.random.default_rng(1).random((20, 9))
+    host, there = (
+        mv.evaluate(model, images, k=50, progress=False).summary()
+        for model in models(np.float64, depth)
+    )
+    flat = [*host.pop("bounds").values()], [*there.pop("bounds").values()]
+    np.testing.assert_allclose(*flat, rtol=1e-11)
+    for key, value in host.items():
+        if key != "unit_variances":
+            assert there[key] == pytest.approx(value, rel=1e-9)
+
+
+def test_gradients_of_the_pieces():
+    for check in check_pieces("cuda"):
+        assert check.error <= TOLERANCE, check
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("bound", [*mv.BOUNDS, "elbo_kl"])
+def test_gradients(bound, depth):
+    if bound == "elbo_kl" and depth == 2:
+        return
+    model, x, eps = small_model("cuda", *DEPTHS[depth], k=4)
+    options = BOUND_OPTIONS.get(bound, {})
+    for check in mv.check_gradients(model, x, eps, bound, **options):
+        assert check.error <= TOLERANCE, check
+
+
+def test_a_mix_of_host_and_device_is_refused():
+    """As CuPy does: or the stand-in would let pass what a GPU would not."""
+    there = standin.wrap(np.ones(3))
+    for mix in (
+        lambda: there + np.ones(3),
+        lambda: np.concatenate([there, np.ones(3)]),
+        lambda: np.asarray(there),
+        lambda: there[np.arange(2)],
+        lambda: np.logaddexp.accumulate(there),
+        lambda: there.__setitem__(slice(None), np.ones(3)),
+    ):
+        with pytest.raises(TypeError):
+            mix()
