@@ -2,8 +2,6 @@
 a skip needs a reason we know.
 """
 
-import os
-import sys
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
 
 import pytest
@@ -19,10 +17,6 @@ settings.register_profile("minivae", deadline=None, derandomize=True)
 settings.load_profile("minivae")
 # reasons, word for word, for which a test may be skipped
 KNOWN_SKIPS = ("compiling needs NVVM: pip install 'minivae[cuda]'",)
-
-if os.environ.get("NUMBA_ENABLE_CUDASIM") == "1":
-    # the simulator polls a Python thread for each CUDA thread: fourteen times as fast
-    sys.setswitchinterval(1e-4)
 
 markdown = Sybil(
     parsers=[PythonCodeBlockParser(doctest_optionflags=FLAGS), SkipParser()],

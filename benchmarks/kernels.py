@@ -6,17 +6,21 @@ the arrays that it must read and write, once each; "of copy" compares them with 
 thread that copies an array of 2 MB. Run it with nothing else running:
 
     python benchmarks/kernels.py [--plot]
+    python benchmarks/kernels.py --device cuda --out FOLDER
 
-Writes results/kernels.json and results/kernels.md; --plot draws them, and
-results/training.json where it is there, into results/*.png.
+Writes kernels.json and kernels.md into results; --plot draws them, and training.json
+where it is there. With --device cuda the sizes are fifty images and two thousand,
+more than a GPU's cache holds, the versions are numba and all of CUDA's, each of these
+recorded twenty times in a graph, and "of copy" is of a copy in the GPU's own memory.
 """
 
 import argparse
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from machine import RESULTS, copy_rate, median_ms, processor, versions
+from machine import RESULTS, card, copy_rate, device_ms, median_ms, processor, versions
 from threadpoolctl import threadpool_limits
 
 from minivae.kernels import (
@@ -29,9 +33,12 @@ from minivae.kernels import (
     softmax,
     tanh,
 )
+from minivae.kernels.device import SIMULATED, queue, to_device, to_host
 
-IMAGES, K, D, H, L = (1, 5, 10, 50), 50, 784, 200, 50
-PARAMETERS = 425_284  # of the model
+IMAGES = {"cpu": (1, 5, 10, 50), "cuda": (50, 2000)}
+K, D, H, L, PARAMETERS = 50, 784, 200, 50, 425_284  # of the model
+if SIMULATED:  # to try the program itself
+    IMAGES, K, D, H, L, PARAMETERS = {"cuda": (1,)}, 3, 9, 5, 2, 40
 
 
 class Case(NamedTuple):
@@ -55,7 +62,7 @@ def cases(B, dtype=np.float32):
     x = (rng.random((B, D)) < 0.2).astype(dtype)
     a, b, eps, heads = normal(B, K, D), normal(D), normal(B, K, L), normal(2, B, L)
     log_w, path = normal(B, K).astype(np.float64), normal(B, K)
-    h, dz, n = normal(B * K, H), normal(B, K, L), PARAMETERS
+    h, bias, dz, n = normal(B * K, H), normal(H), normal(B, K, L), PARAMETERS
     state = [normal(n), normal(n), normal(n), normal(n) ** 2]
     key, place = np.array([1, 2], np.uint32), (1, 1)
 
@@ -68,7 +75,7 @@ def cases(B, dtype=np.float32):
     return [
         case("bernoulli", bernoulli, "forward", logits, a, 1),
         case("bernoulli backward", bernoulli, "backward", logits, a, 2),
-        case("tanh", tanh, "forward", (h,), h, 2),
+        case("tanh", tanh, "forward", (h, bias), h, 2),
         # in place, call after call: near one, so that it does not fade into denormals
         case("tanh backward", tanh, "backward", (h, np.tanh(h) / 9), h, 3),
         case("reparameterize", reparameterize, "forward", (*heads, eps), eps, 2),
@@ -77,42 +84,57 @@ def cases(B, dtype=np.float32):
         case("softmax", softmax, "forward", (log_w,), log_w, 2),
         case("normal", noise, "normal", (key, 0, B, K * L, *place), eps, 1),
         case("uniform", noise, "uniform", (key, 0, B, D, *place), x, 1),
+        case("binarize", noise, "binarize", (key, 0, x, *place), x, 2),
         case("adam", adam, "step", (*state, *settings), state[0], 7),
     ]
 
 
-def check(function, reference, arguments):
+def put(arguments, name):
+    """The arguments of a version, in the memory where it works."""
+    if name in NAMES:
+        return arguments
+    return [
+        to_device(a) if isinstance(a, np.ndarray) and a.dtype != np.uint32 else a
+        for a in arguments
+    ]
+
+
+def check(case, name):
     """Refuse to time a wrong result."""
 
-    def run(f, dtype):
+    def run(name, dtype):
         copies = [
             np.array(a, dtype if a.dtype == np.float32 else a.dtype)
             if isinstance(a, np.ndarray)
             else a
-            for a in arguments
+            for a in case.arguments
         ]
-        result = f(*copies)
-        if isinstance(result, bool):  # adam works in place
-            result = tuple(c for c in copies if isinstance(c, np.ndarray))
-        return result if isinstance(result, tuple) else (result,)
+        copies = put(copies, name)
+        result = getattr(case.file.VERSIONS[name], case.function)(*copies)
+        if case.label == "adam":  # it works in place
+            result = tuple(copies[:4])
+        results = result if isinstance(result, tuple) else (result,)
+        return [to_host(result) for result in results]
 
-    for got, want in zip(run(function, np.float32), run(reference, np.float64)):
+    for got, want in zip(run(name, np.float32), run("numpy", np.float64)):
         np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-4)
 
 
-def measure(copy):
+def measure(device, copy):
     """A dict for each kernel, size and version."""
     rows = []
-    for B in IMAGES:
+    for B in IMAGES[device]:
         for case in cases(B):
-            if case.label == "adam" and B != IMAGES[0]:
+            if case.label == "adam" and B != IMAGES[device][0]:
                 continue  # it has one size
-            functions = {
-                name: getattr(case.file.VERSIONS[name], case.function) for name in NAMES
-            }
-            for name, function in functions.items():
-                check(function, functions["numpy"], case.arguments)
-                ms = median_ms(function, *case.arguments)
+            on_gpu = [name for name in case.file.VERSIONS if name.startswith("cuda")]
+            for name in NAMES if device == "cpu" else ("numba", *sorted(on_gpu)):
+                if name == "cuda_3" and SIMULATED:
+                    continue  # no shuffles
+                check(case, name)
+                function = getattr(case.file.VERSIONS[name], case.function)
+                time = median_ms if name in NAMES else device_ms
+                ms = time(function, *put(case.arguments, name))
                 rate = case.n_bytes / ms / 1e6
                 rows.append(
                     {
@@ -125,6 +147,14 @@ def measure(copy):
     return rows
 
 
+def by_case(rows):
+    """(kernel, images) -> version -> row."""
+    table = {}
+    for row in rows:
+        table.setdefault((row["kernel"], row["images"]), {})[row["version"]] = row
+    return table
+
+
 def table(rows):
     """One line for each kernel and size."""
     lines = [
@@ -133,10 +163,7 @@ def table(rows):
         + " | numpy / numba |",
         "|---" * (3 + 4 * len(NAMES)) + "|",
     ]
-    by_case = {}
-    for row in rows:
-        by_case.setdefault((row["kernel"], row["images"]), {})[row["version"]] = row
-    for (label, B), versions_of in by_case.items():
+    for (label, B), versions_of in by_case(rows).items():
         cells = [
             f"{row['ms']:.3f} | {row['ns_per_element']:.2f} | {row['gb_per_s']:.1f} |"
             f" {row['of_copy']:.0%}"
@@ -144,6 +171,24 @@ def table(rows):
         ]
         ratio = versions_of["numpy"]["ms"] / versions_of["numba"]["ms"]
         lines.append(f"| {label} | {B} | {' | '.join(cells)} | {ratio:.1f} |")
+    return lines
+
+
+def table_on_gpu(rows):
+    """One line for each kernel, size and CUDA version."""
+    lines = [
+        "| kernel | images x 50 | version | numba, ms | its ms | numba / its |"
+        " GB/s | of copy |",
+        "|---" * 8 + "|",
+    ]
+    for (label, B), versions_of in by_case(rows).items():
+        numba = versions_of.pop("numba")["ms"]
+        for name, row in versions_of.items():
+            lines.append(
+                f"| {label} | {B} | {name} | {numba:.3f} | {row['ms']:.4f} |"
+                f" {numba / row['ms']:.0f} | {row['gb_per_s']:.0f} |"
+                f" {row['of_copy']:.0%} |"
+            )
     return lines
 
 
@@ -187,25 +232,50 @@ def plot_training(result):
     figure.savefig(RESULTS / "training.png")
 
 
+def device_copy_rate(megabytes=256):
+    """GB/s of a copy from the GPU's memory to the same memory: each byte counts twice,
+    as it is read and written.
+    """
+    a = to_device(np.ones(megabytes * 250_000 if not SIMULATED else 10, np.float32))
+    b = a.copy()
+
+    def copy():
+        b[...] = a
+
+    return 2 * a.nbytes / device_ms(copy) / 1e6
+
+
 def main():
     parser = argparse.ArgumentParser(description="Time every kernel in every version.")
     parser.add_argument("--plot", action="store_true", help="draw the results")
-    plot = parser.parse_args().plot
-    with threadpool_limits(1):
-        copy = copy_rate(2)
-        rows = measure(copy)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="a folder")
+    args = parser.parse_args()
+    on_gpu, out = args.device == "cuda", args.out
+    if on_gpu:
+        with queue(), threadpool_limits(1):
+            copy = device_copy_rate()
+            rows = measure("cuda", copy)
+        copied, lines = f"a copy on {card()}", table_on_gpu(rows)
+    else:
+        with threadpool_limits(1):
+            copy = copy_rate(2)
+            rows = measure("cpu", copy)
+        copied, lines = "a copy of 2 MB", table(rows)
     lines = [
-        f"float32, one thread, K = {K}, D = {D}, H = {H}, L = {L}; medians of 50 calls",
+        f"float32, numpy and numba on one thread, K = {K}, D = {D}, H = {H}, L = {L};"
+        " medians of 50 calls",
         "",
-        f"{processor()}; {versions('numpy', 'numba')}; a copy of 2 MB: {copy:.1f} GB/s",
+        f"{processor()}; {versions('numpy', 'numba', 'numba-cuda', 'cupy-cuda13x')};"
+        f" {copied}: {copy:.1f} GB/s",
         "",
-        *table(rows),
+        *lines,
     ]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "kernels.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (RESULTS / "kernels.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines), f"\n\nwritten: {RESULTS / 'kernels.md'}")
-    if plot:
+    out.mkdir(exist_ok=True, parents=True)
+    (out / "kernels.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (out / "kernels.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines), f"\n\nwritten: {out / 'kernels.md'}")
+    if args.plot:
         plot_kernels(rows)
         if (RESULTS / "training.json").exists():
             plot_training(json.loads((RESULTS / "training.json").read_text()))

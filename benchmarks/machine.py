@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from minivae.kernels.device import SIMULATED, recorded
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -19,6 +21,39 @@ def median_ms(function, *arguments, warm=5, repeats=50):
         function(*arguments)
         times.append(time.perf_counter() - start)
     return 1e3 * float(np.median(times[warm:]))
+
+
+def device_ms(function, *arguments, calls=20, repeats=50):
+    """The median time of a call on the GPU, which replays ``calls`` of them in a graph,
+    in milliseconds. In the simulator, of a call there.
+    """
+
+    def step():
+        for _ in range(calls):
+            function(*arguments)
+
+    if SIMULATED:
+        return median_ms(function, *arguments, warm=0, repeats=1)
+    import cupy
+
+    run, begin, end = recorded(step), cupy.cuda.Event(), cupy.cuda.Event()
+    times = []
+    for _ in range(5 + repeats):
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(cupy.cuda.get_elapsed_time(begin, end) / calls)
+    return float(np.median(times[5:]))
+
+
+def card():
+    """The GPU's name."""
+    if SIMULATED:
+        return "the simulator"
+    import cupy
+
+    return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
 
 
 def sgemm_rate(threads, n=2000):

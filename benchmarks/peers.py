@@ -17,8 +17,11 @@ import numpy as np
 BLOCK = 50
 
 
-def torch_peer(params, images, k, threads, compiled):
-    """PyTorch, eager or with torch.compile; fused Adam."""
+def torch_peer(params, images, k, threads, compiled, device="cpu"):
+    """PyTorch, eager or with torch.compile; fused Adam.
+
+    On a GPU torch.compile replays CUDA graphs, and ``indices`` are the device's.
+    """
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -63,29 +66,32 @@ def torch_peer(params, images, k, threads, compiled):
             log_w = self.log_weights(x, eps)
             return -(torch.logsumexp(log_w, 1) - np.log(log_w.shape[1])).mean()
 
-    model = IWAE()
+    model = IWAE().to(device)
     latent = params["q1.mu.b"].shape[0]
-    loss_of = torch.compile(model) if compiled else model
+    mode = "default" if device == "cpu" else "reduce-overhead"
+    loss_of = torch.compile(model, mode=mode) if compiled else model
     weights_of = torch.compile(model.log_weights) if compiled else model.log_weights
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-    data = torch.from_numpy(images)
+    data = torch.from_numpy(images).to(device)
 
     def loss(x, eps):
         with torch.no_grad():
-            return float(model(torch.from_numpy(x), torch.from_numpy(eps)))
+            inputs = (torch.from_numpy(array).to(device) for array in (x, eps))
+            return float(model(*inputs))
 
     def step(indices):
-        x = torch.bernoulli(data[torch.from_numpy(indices)])
-        eps = torch.randn(len(indices), k, latent)
+        x = torch.bernoulli(data[torch.as_tensor(indices)])
+        eps = torch.randn(len(indices), k, latent, device=device)
         optimizer.zero_grad(set_to_none=True)
         loss_of(x, eps).backward()
         optimizer.step()
 
     @torch.no_grad()
     def nll(x, k):
-        x = torch.from_numpy(x)
+        x = torch.from_numpy(x).to(device)
+        shape = len(x), BLOCK, latent
         blocks = [
-            weights_of(x, torch.randn(len(x), BLOCK, latent)) for _ in range(k // BLOCK)
+            weights_of(x, torch.randn(shape, device=device)) for _ in range(k // BLOCK)
         ]
         log_w = torch.cat(blocks, 1).double()
         return float(-(torch.logsumexp(log_w, 1) - np.log(k)).mean())

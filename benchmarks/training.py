@@ -8,11 +8,14 @@ and noise are compared. Run it with nothing else running:
 
     pip install -e '.[bench]'
     python benchmarks/training.py
+    python benchmarks/training.py --device cuda --out FOLDER
 
 Peers that are missing are named and left out. Writes results/training.json and
-results/training.md, and the table into the README.
+results/training.md, and the table into the README; with --device cuda, what gpu.py
+measures, into FOLDER.
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -21,6 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import gpu
 import numpy as np
 from machine import RESULTS, median_ms, processor, sgemm_rate, versions
 from peers import peers
@@ -344,6 +348,13 @@ def write_into_readme(table):
 
 
 def main():
+    parser = argparse.ArgumentParser(description="Time a step against PyTorch and JAX.")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="of cuda: a folder")
+    args = parser.parse_args()
+    if args.device == "cuda":
+        gpu.main(args.out)
+        return
     images = mv.load("mnist").train_images
     n_threads = threads.count()
     model = mv.VAE(784, rng=np.random.default_rng(0))

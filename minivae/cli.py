@@ -210,7 +210,9 @@ def gradcheck_command(args):
     for kernels in args.kernels:
         checks += [(kernels, check) for check in check_pieces(kernels)]
         rng = np.random.default_rng(0)
-        real = VAE(784, dtype=np.float64, rng=rng, kernels=kernels)
+        device = "cuda" if kernels == "cuda" else "cpu"
+        settings = {"rng": rng, "device": device, "kernels": kernels}
+        real = VAE(784, dtype=np.float64, **settings)
         models = {
             "784-200-200-50": (real, x, real.draw_eps(len(x), 4, rng)),
             "two layers": small_model(kernels, (4, 3), ((6, 5), (4, 5)), k=4),
@@ -413,7 +415,8 @@ def parser():
         "check every gradient",
         "minivae gradcheck --kernels numpy",
     )
-    option("--kernels", nargs="+", choices=NAMES, default=NAMES, help="else all")
+    every = [*NAMES, "cuda"]
+    option("--kernels", nargs="+", choices=every, default=NAMES, help="else a CPU's")
 
     option = add(
         "reproduce",

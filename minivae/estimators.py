@@ -149,16 +149,16 @@ def most_kept(B, K, backward, tau, room):
     """How many samples of (B, K) are walked back with, for a buffer of fixed size.
 
     Where the a[k] of `thin` sum to one, it keeps min(K, 1 / tau) of an image or fewer
-    in the mean, and the batch's number has no more variance than that: six standard
-    deviations are added. ``room`` times as many are returned, where one was too few;
-    None, if ``room`` is, for as many as there turn out to be.
+    in the mean (eq. 25.2), and the batch's number has no more variance than that: six
+    standard deviations are added. ``room`` times as many are returned, where one was
+    too few; None, if ``room`` is, for as many as there turn out to be.
     """
     if room is None:
         return None
     if backward == "all":
         return B * K
     mean = B * (1 if backward == "single" else min(K, 1 / tau))
-    return min(B * K, ceil(room * (mean + 6 * sqrt(mean))))
+    return min(B * K, ceil(room * (mean + 6 * sqrt(mean))))  # eq. 25.3
 
 
 def thin(theta, path, backward, tau, uniform):

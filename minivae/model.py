@@ -524,8 +524,8 @@ def rows_that_count(theta, path, most=None):
     before = counts.cumsum()  # of the rows that count, each with itself
     total, numbers = before[-1:], np.arange(theta.size, like=before)
     rows = np.empty_like(before)
-    # each row's place, if those that count come first and all keep their order
-    rows[np.where(counts, before - 1, total + numbers - before)] = numbers
+    place = np.where(counts, before - 1, total + numbers - before)  # eq. 25.1
+    rows[place] = numbers
     return rows[:most], np.where(total > most, np.nan, theta)
 
 

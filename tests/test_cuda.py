@@ -1,7 +1,7 @@
 """The CUDA kernels where there is no GPU: run by the simulator, and compiled to PTX.
 
 The simulator is chosen when Numba is imported, so it has processes of its own, for
-test_kernels.py and simulated.py. It has no warp shuffles: softmax_kernel_3 is compiled
+test_kernels.py and on_gpu.py. It has no warp shuffles: softmax_kernel_3 is compiled
 only.
 """
 
@@ -71,7 +71,7 @@ def test_every_kernel_is_listed():
 
 @pytest.mark.parametrize("file, choice, least", [
     ("test_kernels.py", "cuda", 80),
-    ("simulated.py", "test", 9),  # the whole step
+    ("on_gpu.py", "test", 9),  # the whole step
 ])  # fmt: skip
 def test_under_the_simulator(file, choice, least):
     command = [sys.executable, "-m", "pytest", "-vv", "-x", "-p", "no:cacheprovider"]

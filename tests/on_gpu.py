@@ -1,7 +1,9 @@
-"""The whole training step with the CUDA kernels themselves, in Numba's simulator.
+"""The whole training step with the CUDA kernels themselves: on a GPU, or in Numba's
+simulator.
 
-test_cuda.py runs this in a process of its own, with NUMBA_ENABLE_CUDASIM=1. The sizes
-are small: a simulated thread is a thread of Python.
+test_cuda.py runs this in a process of its own, with NUMBA_ENABLE_CUDASIM=1, and
+benchmarks/gpu_check.sh on a GPU. The sizes are small: a simulated thread is a thread of
+Python.
 """
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 import minivae as mv
 from minivae.check import BOUND_OPTIONS, TOLERANCE, check_array, small_model
+from minivae.kernels.device import to_host
 
 DEPTHS = {1: ((3,), ((4,),)), 2: ((3, 2), ((4,), (4,)))}
 
@@ -51,9 +54,8 @@ def test_a_run_is_the_host_s(settings):
         runs.append(run)
     host, there = runs
     np.testing.assert_allclose(there.history["bound"], host.history["bound"], 1e-5)
-    np.testing.assert_allclose(
-        there.model.params.vector, host.model.params.vector, 1e-4, 1e-4
-    )
+    host, there = (to_host(run.model.params.vector) for run in runs)
+    np.testing.assert_allclose(there, host, rtol=1e-4, atol=1e-4)
 
 
 def test_evaluation():
