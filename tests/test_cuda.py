@@ -26,7 +26,7 @@ from minivae.kernels import (
 
 # kernel -> its signature, {} for the arrays' type
 KERNELS = {
-    tanh.tanh_kernel: "void({0}[::1], {0}[::1])",
+    tanh.tanh_kernel: "void({0}[:,::1], {0}[::1])",
     tanh.tanh_backward_kernel: "void({0}[::1], {0}[::1])",
     adam.adam_scalars_kernel: "void(float64[::1], float64, float64, float64, float64,"
     " {0}[::1])",

@@ -1,5 +1,6 @@
 """Training and evaluation on device "cuda", with a stand-in for the GPU."""
 
+import inspect
 from functools import partial
 
 import numpy as np
@@ -23,16 +24,19 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("sizes", ["111", "513", "143", "741", "357"])
 @pytest.mark.parametrize("columns", [(0, 0), (0, 1), (1, 0), (1, 1)])
-def test_product(dtype, sizes, columns):
-    """Factors in rows and in columns; the result in new memory, and in old."""
+@pytest.mark.parametrize("gap", [0, 2])
+def test_product(dtype, sizes, columns, gap):
+    """Factors in rows and in columns, end to end and with gaps; the result in new
+    memory, and in old.
+    """
     M, N, O = map(int, sizes)
-    rng = np.random.default_rng(0)
-    factors = rng.standard_normal((M, N)), rng.standard_normal((N, O))
-    a, b = (
-        standin.wrap(np.array(f.T if c else f, dtype, order="C"))
-        for f, c in zip(factors, columns)
-    )
-    a, b = (f.T if c else f for f, c in zip((a, b), columns))
+    rng, factors = np.random.default_rng(0), []
+    for (down, right), in_columns in zip(((M, N), (N, O)), columns):
+        down, right = (right, down) if in_columns else (down, right)
+        whole = standin.wrap(rng.standard_normal((down, right + gap)).astype(dtype))
+        factor = whole[:, :right]
+        factors.append(factor.T if in_columns else factor)
+    a, b = factors
     expected = a.inside @ b.inside
     rtol = 1e-5 if dtype == np.float32 else 1e-13
     np.testing.assert_allclose(product.product_cuda(a, b).inside, expected, rtol)
@@ -81,13 +85,26 @@ def assert_same(host, there, rtol=1e-9):
     compare(host.model.params, there.model.params, rtol)
 
 
+def numbers_of(step):
+    """The host's numbers that a step uses: a recorded one would keep them."""
+    outside = inspect.getclosurevars(step).nonlocals
+    numbers = {n: v for n, v in outside.items() if isinstance(v, (int, float))}
+    return numbers | {"learning rate": outside["adam"].learning_rate}
+
+
 @pytest.fixture
 def steps(monkeypatch):
-    """Every step that is to be recorded; the host must not look at a number in it."""
+    """Every step that is to be recorded; the host must not look at a number in it, nor
+    change one that it was recorded with.
+    """
     seen = []
 
     def watched(step):
+        recorded_with = []
+
         def call():
+            recorded_with.append(numbers_of(step))
+            assert recorded_with[-1] == recorded_with[0]
             before = [*standin.EVENTS]
             step()
             seen.append(standin.EVENTS[len(before) :])
@@ -117,6 +134,12 @@ def test_other_likelihoods(likelihood, steps):
 
 def test_in_single_precision(steps):
     assert_same(*both_runs(dtype=np.float32, epochs=2, backward="sparse"), rtol=1e-4)
+
+
+def test_stages(steps):
+    host, there = both_runs(stages=[(1, 1e-2), (2, 1e-3)])
+    assert_same(host, there)
+    assert there.history["learning_rate"] == [1e-2, 1e-3, 1e-3]
 
 
 def test_fixed_pixels(steps):

@@ -15,7 +15,7 @@ a (B, K, D), b (D,), x (B, D) of zeros and ones -> log_px (B, K) float64;
 dlogits (B, K, D), which may take a's memory: the old values have done their work
 """
 
-from math import exp, log1p
+from math import exp, log
 from types import SimpleNamespace
 
 import numpy as np
@@ -107,22 +107,27 @@ def bernoulli_backward_numba(a, b, x):
     return a
 
 
-# cuda: forward, a block for each row, whose threads take every THREADS-th pixel and
-# then halve their sums in shared memory; backward, a thread for each logit
+# cuda: a block for each row, whose threads take every THREADS-th pixel; forward, they
+# then halve their sums in shared memory. As above there is one log for many pixels
 
 
 @cuda.jit
 def bernoulli_kernel(a, b, x, log_px):
     sums = cuda.shared.array(THREADS, np.float64)
     B, K, D = a.shape
-    thread, zero = cuda.threadIdx.x, a.dtype.type(0)
+    thread, zero, one = cuda.threadIdx.x, a.dtype.type(0), a.dtype.type(1)
+    large = a.dtype.type(2.0**GROUP)
     for row in range(cuda.blockIdx.x, B * K, cuda.gridDim.x):
         i, k = row // K, row % K
-        part = zero
+        part, product = zero, one
         for d in range(thread, D, THREADS):
             t = a[i, k, d] + b[d]
-            part += x[i, d] * t - max(t, zero) - log1p(exp(-abs(t)))
-        sums[thread] = part
+            part += x[i, d] * t - max(t, zero)
+            product *= one + exp(-abs(t))
+            if product > large:
+                part -= log(product)
+                product = one
+        sums[thread] = part - log(product)
         width = THREADS // 2
         while width > 0:
             cuda.syncthreads()
@@ -138,11 +143,12 @@ def bernoulli_kernel(a, b, x, log_px):
 def bernoulli_backward_kernel(a, b, x):
     B, K, D = a.shape
     one = a.dtype.type(1)
-    for j in range(cuda.grid(1), B * K * D, cuda.gridsize(1)):
-        i, k, d = j // (K * D), j // D % K, j % D
-        t = a[i, k, d] + b[d]
-        e = exp(-abs(t))
-        a[i, k, d] = x[i, d] - (one if t >= 0 else e) / (one + e)
+    for row in range(cuda.blockIdx.x, B * K, cuda.gridDim.x):
+        i, k = row // K, row % K
+        for d in range(cuda.threadIdx.x, D, THREADS):
+            t = a[i, k, d] + b[d]
+            e = exp(-abs(t))
+            a[i, k, d] = x[i, d] - (one if t >= 0 else e) / (one + e)
 
 
 def bernoulli_cuda(a, b, x):
@@ -152,7 +158,8 @@ def bernoulli_cuda(a, b, x):
 
 
 def bernoulli_backward_cuda(a, b, x):
-    launch(bernoulli_backward_kernel, blocks(a.size), a, b, x)
+    B, K, _ = a.shape
+    launch(bernoulli_backward_kernel, blocks(B * K, 1), a, b, x)
     return a
 
 

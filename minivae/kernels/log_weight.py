@@ -39,37 +39,43 @@ def log_weight_numba(log_px, z, eps, log_sigma):
     return log_w
 
 
-# cuda: a block for each sample, whose threads take every THREADS-th latent unit and
-# then halve their sums in shared memory
+# cuda: a quarter of a block for each sample, which is a warp. Its threads take the
+# latent units in turns and then halve their sums in shared memory. There are some fifty
+# units, and a whole block would leave most of its threads idle
+
+ROWS = 4  # of a block
+LANES = THREADS // ROWS  # threads of a row
 
 
 @cuda.jit
 def log_weight_kernel(log_px, z, eps, log_sigma, log_w):
     sums = cuda.shared.array(THREADS, np.float64)
     B, K, L = eps.shape
-    thread = cuda.threadIdx.x
-    for row in range(cuda.blockIdx.x, B * K, cuda.gridDim.x):
+    thread, warp = cuda.threadIdx.x, cuda.threadIdx.x // LANES
+    lane = thread - LANES * warp
+    for first in range(cuda.blockIdx.x * ROWS, B * K, cuda.gridDim.x * ROWS):
+        row, total = first + warp, 0.0
         i, k = row // K, row % K
-        total = 0.0
-        for l in range(thread, L, THREADS):
-            e, u = np.float64(eps[i, k, l]), np.float64(z[i, k, l])
-            total += (e * e - u * u) / 2 + log_sigma[i, l]
+        if row < B * K:  # the last block may have fewer; it waits as the others do
+            for l in range(lane, L, LANES):
+                e, u = np.float64(eps[i, k, l]), np.float64(z[i, k, l])
+                total += (e * e - u * u) / 2 + log_sigma[i, l]
         sums[thread] = total
-        width = THREADS // 2
+        width = LANES // 2
         while width > 0:
             cuda.syncthreads()
-            if thread < width:
+            if lane < width:
                 sums[thread] += sums[thread + width]
             width //= 2
-        if thread == 0:
-            log_w[i, k] = log_px[i, k] + sums[0]
+        if lane == 0 and row < B * K:
+            log_w[i, k] = log_px[i, k] + sums[thread]
         cuda.syncthreads()  # before the next row's sums are written
 
 
 def log_weight_cuda(log_px, z, eps, log_sigma):
     log_w = device_empty(log_px.shape, np.float64)
     arguments = log_px, z, eps, log_sigma, log_w
-    launch(log_weight_kernel, blocks(log_w.size, 1), *arguments)
+    launch(log_weight_kernel, blocks(log_w.size, ROWS), *arguments)
     return log_w
 
 

@@ -66,10 +66,10 @@ def as_rows(a):
     """
     rows, columns = a.shape
     down, right = (stride // a.itemsize for stride in a.strides)
-    if columns == 1 or right == 1:
-        return 0, down if rows > 1 else columns
-    if rows == 1 or down == 1:
-        return 1, right
+    if right == 1:
+        return 0, max(down, columns)  # of a single row, down may be anything
+    if down == 1:
+        return 1, max(right, rows)
     raise ValueError(f"a factor must lie in rows or in columns; got {a.strides} bytes")
 
 

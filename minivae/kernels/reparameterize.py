@@ -75,7 +75,8 @@ def reparameterize_backward_numba(dz, eps, log_sigma, path, score):
 def reparameterize_kernel(mu, log_sigma, eps, z):
     B, K, L = eps.shape
     for i in range(cuda.grid(1), B * K * L, cuda.gridsize(1)):
-        b, k, l = i // (K * L), i // L % K, i % L
+        row = i // L
+        b, k, l = row // K, row % K, i % L
         z[b, k, l] = mu[b, l] + exp(log_sigma[b, l]) * eps[b, k, l]
 
 

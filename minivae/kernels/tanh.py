@@ -17,7 +17,7 @@ import numpy as np
 from numba import cuda
 
 from . import jit
-from .device import blocks, launch
+from .device import THREADS, blocks, launch
 
 
 def tanh_numpy(a, b):
@@ -70,14 +70,17 @@ def tanh_backward_numba(dh, h):
     return dh
 
 
-# cuda: a thread for each element, neighbours in memory side by side in a warp; the grid
-# goes on in strides where it is smaller than the array
+# cuda: forward, a block for each row, whose threads take every THREADS-th unit, and so
+# need no division to find their bias; backward, a thread for each element. Either way
+# neighbours in memory are neighbours in a warp
 
 
 @cuda.jit
 def tanh_kernel(a, b):
-    for i in range(cuda.grid(1), a.size, cuda.gridsize(1)):
-        a[i] = tanh(a[i] + b[i % b.size])
+    R, H = a.shape
+    for r in range(cuda.blockIdx.x, R, cuda.gridDim.x):
+        for i in range(cuda.threadIdx.x, H, THREADS):
+            a[r, i] = tanh(a[r, i] + b[i])
 
 
 @cuda.jit
@@ -88,7 +91,7 @@ def tanh_backward_kernel(dh, h):
 
 
 def tanh_cuda(a, b):
-    launch(tanh_kernel, blocks(a.size), a.reshape(-1), b)
+    launch(tanh_kernel, blocks(len(a), 1), a, b)
     return a
 
 
