@@ -40,24 +40,24 @@ part() { # name, limit in seconds, command
     echo "| $name | $result | $((SECONDS - start)) | [$name.log]($name.log) |" | tee -a "$summary"
 }
 
-test=("$PYTHON" -m pytest -q --noconftest -p no:cacheprovider)
+test=("$PYTHON" -m pytest -q --noconftest -p no:cacheprovider -W default)
 part kernels 60 "${test[@]}" tests/test_kernels.py -k cuda
 part step 60 "${test[@]}" tests/on_gpu.py
 if [ "$card" = "the simulator" ]; then
     echo "| gradcheck | not run: it takes hours in the simulator | | |" | tee -a "$summary"
 else
-    part gradcheck 90 "$PYTHON" -m minivae gradcheck --kernels cuda
+    part gradcheck 80 "$PYTHON" -m minivae gradcheck --kernels cuda
 fi
 if command -v compute-sanitizer > /dev/null; then
     for tool in memcheck racecheck; do
-        part "$tool" 50 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+        part "$tool" 75 compute-sanitizer --tool "$tool" --error-exitcode 1 \
             "${test[@]}" tests/test_kernels.py -k "cuda and (shape2 or not_finite)"
     done
 else
     echo "| memcheck, racecheck | not run: compute-sanitizer is not installed | | |" | tee -a "$summary"
 fi
-part kernels_times 70 "$PYTHON" benchmarks/kernels.py --device cuda --out "$out"
-part training_times 210 "$PYTHON" benchmarks/training.py --device cuda --out "$out"
+part kernels_times 60 "$PYTHON" benchmarks/kernels.py --device cuda --out "$out"
+part training_times 190 "$PYTHON" benchmarks/training.py --device cuda --out "$out"
 for table in kernels training; do
     [ -f "$out/$table.md" ] && { echo; cat "$out/$table.md"; } >> "$summary"
 done

@@ -74,7 +74,8 @@ def vimco(bound, log_w):
     if K < 2:
         raise ValueError(f"vimco needs K >= 2; got K = {K}")
     others = (log_w.sum(axis=1, keepdims=True) - log_w) / (K - 1)
-    itself = np.eye(K, dtype=bool, like=log_w)
+    k = np.arange(K, like=log_w)
+    itself = k[:, None] == k
     replaced = np.where(itself, others[:, :, None], log_w[:, None, :])  # (B, K, K)
     baseline = bound(replaced.reshape(B * K, K))[0].reshape(B, K)  # eq. 17.3
     return value, c, np.zeros_like(c), value[:, None] - baseline - c  # eq. 17.4

@@ -192,7 +192,7 @@ def elbo_kl_share(model, x, eps, weight, *_):
         log_px, cache = decoder_forward(model, z, x[images])
         value[images] = log_px.mean(axis=1) - kl[images]  # eq. 4.1
         # the way back: each sample counts 1 / K, and reaches q through z only
-        theta = np.full((log_px.size, 1), weight / K, model.dtype, like=x)
+        theta = np.full_like(x, weight / K, shape=(log_px.size, 1))
         dz = theta * decoder_backward(model, theta[:, 0], cache, grads)
         path = score = np.zeros(log_px.shape, model.dtype, like=x)
         draw = dz.reshape(z.shape), eps[0][images], log_sigma[images]

@@ -15,12 +15,13 @@ from minivae import kernels
 from minivae.kernels import device, product
 
 EVENTS = []
-# NumPy's functions that the package hands device arrays to; CuPy has each of them
+# NumPy's functions that the package hands device arrays to, and their keywords. CuPy
+# has each of them; eye and full it has, too, but not the keyword that NumPy adds
 FUNCTIONS = {
-    "arange", "asarray", "concatenate", "empty", "empty_like", "eye", "full",
-    "full_like", "norm", "ones_like", "repeat", "sort", "stack", "where", "zeros",
-    "zeros_like",
+    "arange", "asarray", "concatenate", "empty", "empty_like", "full_like", "norm",
+    "ones_like", "repeat", "sort", "stack", "where", "zeros", "zeros_like",
 }  # fmt: skip
+KEYWORDS = {"axis", "shape"}
 
 
 def raw(value):
@@ -109,11 +110,10 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_function__(self, function, types, args, kwargs):
         name = function.__name__
-        if name not in FUNCTIONS:
+        if name not in FUNCTIONS or kwargs.keys() - KEYWORDS:
             return NotImplemented
         if name == "asarray" and isinstance(args[0], np.ndarray):
             return wrap(args[0].copy())  # a copy to the device
-        kwargs = {key: raw(value) for key, value in kwargs.items()}
         return wrap(function(*raw(args), **kwargs))
 
 

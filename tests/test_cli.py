@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+import standin
 
 import minivae as mv
 from minivae import check, cli
@@ -42,6 +43,27 @@ def run(capsys, *argv):
 
 def is_png(path):
     return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_on_a_gpu(small, tmp_path, capsys, monkeypatch):
+    """The same commands with --device cuda; a run from there goes on on a CPU."""
+    standin.install(monkeypatch)
+    folder = tmp_path / "run"
+    code, out, _ = run(capsys, *TRAIN, folder, "--device", "cuda")
+    assert code == 0 and "epoch 2: bound" in out
+    assert is_png(folder / "figures" / "manifold.png")
+    assert json.loads((folder / "config.json").read_text())["model"]["device"] == "cuda"
+    nll = []
+    for device in ("cuda", "cpu"):
+        argv = "evaluate", folder, "--k", 20, "--images", 30, "--device", device
+        code, out, _ = run(capsys, *argv)
+        assert code == 0
+        nll.append(float(re.search(r"NLL +(\d+\.\d+)", out)[1]))
+    assert nll[0] == pytest.approx(nll[1], abs=0.002)
+    code, out, _ = run(capsys, *TRAIN, folder, "--epochs", 3)
+    assert code == 0 and "epoch 3: bound" in out
+    code, out, _ = run(capsys, "sample", folder)
+    assert code == 0
 
 
 def test_train_evaluate_sample(small, tmp_path, capsys):

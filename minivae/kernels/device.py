@@ -22,6 +22,8 @@ SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 THREADS, MOST_BLOCKS = (32, 4) if SIMULATED else (128, 65_535)
 if SIMULATED:  # these wait for each other by polling: fourteen times as fast
     sys.setswitchinterval(1e-4)
+# Numba warns of grids under 128 blocks; some of ours are one, and nothing to wait for
+numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 WARM = 2  # calls of a step before it is recorded: they compile, and fill the pool
 NO_DEVICE, NO_DRIVER = 100, (3, 35)  # of cudaError_t
 
