@@ -2,6 +2,7 @@
 
 import platform
 import time
+import warnings
 from importlib import metadata
 from pathlib import Path
 
@@ -45,6 +46,11 @@ def device_ms(function, *arguments, calls=20, repeats=50):
         end.synchronize()
         times.append(cupy.cuda.get_elapsed_time(begin, end) / calls)
     return float(np.median(times[5:]))
+
+
+def recordings_must_succeed():
+    """A step that was not recorded is not timed in the place of one that was."""
+    warnings.filterwarnings("error", message="the step is not replayed")
 
 
 def card():

@@ -10,6 +10,7 @@ grey training images. It returns three functions:
 An image is encoded once, not once for each of its K samples; everything is float32.
 """
 
+import math
 from importlib.util import find_spec
 
 import numpy as np
@@ -17,10 +18,11 @@ import numpy as np
 BLOCK = 50
 
 
-def torch_peer(params, images, k, threads, compiled, device="cpu"):
-    """PyTorch, eager or with torch.compile; fused Adam.
+def torch_peer(params, images, k, threads, way, device="cpu"):
+    """PyTorch, by ``way`` "eager" or "compiled" by torch.compile; fused Adam.
 
-    On a GPU torch.compile replays CUDA graphs, and ``indices`` are the device's.
+    On a GPU ``indices`` are the device's, torch.compile replays CUDA graphs of forward
+    and backward, and "one graph" is one of the whole compiled step.
     """
     import torch
     import torch.nn.functional as F
@@ -64,14 +66,16 @@ def torch_peer(params, images, k, threads, compiled, device="cpu"):
 
         def forward(self, x, eps):
             log_w = self.log_weights(x, eps)
-            return -(torch.logsumexp(log_w, 1) - np.log(log_w.shape[1])).mean()
+            return -(torch.logsumexp(log_w, 1) - math.log(log_w.shape[1])).mean()
 
-    model = IWAE().to(device)
+    model, compiled = IWAE().to(device), way != "eager"
     latent = params["q1.mu.b"].shape[0]
-    mode = "default" if device == "cpu" else "reduce-overhead"
+    graphs = device == "cuda" and way == "compiled"
+    mode = "reduce-overhead" if graphs else "default"
     loss_of = torch.compile(model, mode=mode) if compiled else model
     weights_of = torch.compile(model.log_weights) if compiled else model.log_weights
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    settings = {"lr": 1e-3, "fused": True, "capturable": way == "one graph"}
+    optimizer = torch.optim.Adam(model.parameters(), **settings)
     data = torch.from_numpy(images).to(device)
 
     def loss(x, eps):
@@ -86,6 +90,9 @@ def torch_peer(params, images, k, threads, compiled, device="cpu"):
         loss_of(x, eps).backward()
         optimizer.step()
 
+    if way == "one graph":
+        step = replayed(step)
+
     @torch.no_grad()
     def nll(x, k):
         x = torch.from_numpy(x).to(device)
@@ -97,6 +104,31 @@ def torch_peer(params, images, k, threads, compiled, device="cpu"):
         return float(-(torch.logsumexp(log_w, 1) - np.log(k)).mean())
 
     return loss, step, nll
+
+
+def replayed(step):
+    """``step(indices)`` recorded at its first call, as PyTorch's notes on CUDA graphs
+    have it: warm on a stream of its own, then recorded.
+    """
+    import torch
+
+    graph, there = torch.cuda.CUDAGraph(), []
+
+    def call(indices):
+        if not there:
+            there.append(indices.clone())
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    step(there[0])
+            torch.cuda.current_stream().wait_stream(stream)
+            with torch.cuda.graph(graph):
+                step(there[0])
+        there[0].copy_(indices)
+        graph.replay()
+
+    return call
 
 
 def jax_peer(params, images, k, threads):
@@ -181,8 +213,8 @@ def peers(params, images, k, threads):
     """Name -> (loss, step, nll) of the peers that are here; and what is missing."""
     found, missing = {}, [name for name in ("torch", "jax") if not find_spec(name)]
     if "torch" not in missing:
-        for name, compiled in (("PyTorch", False), ("torch.compile", True)):
-            found[name] = torch_peer(params, images, k, threads, compiled)
+        for name, way in (("PyTorch", "eager"), ("torch.compile", "compiled")):
+            found[name] = torch_peer(params, images, k, threads, way)
     if "jax" not in missing:
         found["JAX"] = jax_peer(params, images, k, threads)
     return found, missing

@@ -234,7 +234,9 @@ else:
     if name == "minivae": step = minivae_step(model, images, {k}, "all")
     elif name == "sparse": step = minivae_step(model, images, {k}, "sparse")
     elif name == "JAX": _, step, _ = jax_peer(model.params, images, {k}, 2)
-    else: _, step, _ = torch_peer(model.params, images, {k}, 2, name != "PyTorch")
+    else:
+        way = "eager" if name == "PyTorch" else "compiled"
+        _, step, _ = torch_peer(model.params, images, {k}, 2, way)
     for _ in range(5): step(np.arange(100))
 print((kilobytes("VmHWM") - level) / 1024)
 """

@@ -5,12 +5,14 @@ A Gaussian is given by mu and log_sigma; sigma = exp(log_sigma) is a standard de
 never a variance.
 """
 
+from math import log, pi
+
 import numpy as np
 
 from .kernels import log_weight as log_weight_kernel
 from .kernels import reparameterize as reparameterize_kernel
 
-HALF_LOG_2PI = 0.5 * np.log(2 * np.pi)
+HALF_LOG_2PI = 0.5 * log(2 * pi)  # NumPy's number would make float64 of float32
 
 
 def reparameterize(mu, log_sigma, eps, kernels):

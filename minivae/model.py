@@ -12,6 +12,7 @@ Gaussian belongs to an image and has K draws, (B, K, L). For a deeper q_l it bel
 a row and has one draw, (B * K, 1, L): the same functions serve both.
 """
 
+from functools import reduce
 from math import ceil
 
 import numpy as np
@@ -307,13 +308,14 @@ def conditional_backward(model, name, dheads, caches, grads, coef=None, down_to_
         As for `mlp_backward`.
     """
     kernels, (mlp_cache, *head_caches) = model.kernels, caches
-    dh = 0
+    to_h = []
     # a fixed sigma has no cache, and its gradient ends here
     for head, dhead, cache in zip(("mu", "log_sigma"), dheads, head_caches):
         if grads is not None:
             layer = f"{name}.{head}", kernels
             linear_backward_params(dhead, cache, grads, *layer, coef)
-        dh = dh + linear_backward(dhead, cache, kernels)
+        to_h.append(linear_backward(dhead, cache, kernels))
+    dh = reduce(np.add, to_h)
     return mlp_backward(dh, mlp_cache, grads, name, kernels, coef, down_to_x)
 
 

@@ -297,7 +297,8 @@ def epochs_on_gpu(model, adam, state, images, config):
     for, the epoch is taken again from its start by `run_epoch`, which looks at every
     step.
     """
-    batch, n, room, steps = config["batch"], len(images), 1, {}
+    batch, n, room = config["batch"], len(images), 1
+    steps, rate = {}, None  # images of a step -> the step, recorded at this rate
     order, total = model.put(np.arange(n)), model.put(np.zeros(1))
     epoch_now, step_now = (model.put(np.zeros(1, np.int64)) for _ in range(2))
     kept = [group.vector for group in (model.params, adam.m, adam.v)]
@@ -316,16 +317,18 @@ def epochs_on_gpu(model, adam, state, images, config):
         return recorded(step)
 
     def run(epoch, bar, interrupted):
-        nonlocal room
+        nonlocal room, rate
+        if adam.learning_rate != rate:  # what a step was told by argument, it keeps
+            rate = adam.learning_rate
+            steps.clear()
         before = [array.copy() for array in kept]
         order[...] = model.put(generator(config["seed"], epoch, 0).permutation(n))
         epoch_now[...], step_now[...], total[...] = epoch, 0, 0
         for rows in steps_of(images, config):
-            # what a recorded step was told by argument, it keeps
-            key = rows.stop - rows.start, adam.learning_rate
-            if key not in steps:
-                steps[key] = step_of(key[0])
-            steps[key]()
+            size = rows.stop - rows.start
+            if size not in steps:
+                steps[size] = step_of(size)
+            steps[size]()
             move_on(bar, f"epoch {epoch}", epoch, rows, images, interrupted)
         value = float(total[0]) / n
         if np.isfinite(value) and np.isfinite(model.params.vector).all():

@@ -17,15 +17,19 @@ from minivae.kernels import device, product
 class FakeCupy:
     """Writes down what is queued, recorded and replayed."""
 
-    def __init__(self, refuses=None):
-        self.log, self.refuses, self.recording = [], refuses, False
+    def __init__(self):
+        self.log, self.recording = [], False
+        self.refuses, self.spoils = None, False
         self.current = SimpleNamespace(ptr=0, synchronize=lambda: self.note("wait"))
         self.cuda = SimpleNamespace(
-            MemoryPool=lambda: SimpleNamespace(malloc="pool"),
+            MemoryPool=lambda: SimpleNamespace(
+                malloc="pool", free_all_blocks=lambda: self.note("free")
+            ),
             using_allocator=self.using_allocator,
             get_current_stream=lambda: self.current,
             Stream=self.stream,
         )
+        device.own_stream.cache_clear()
 
     def note(self, what):
         self.log.append(what)
@@ -55,6 +59,8 @@ class FakeCupy:
     def end_capture(self):
         self.recording = False
         self.note("end")
+        if self.spoils:
+            raise RuntimeError("the recording was broken off")
         return SimpleNamespace(launch=lambda: self.note("replay"))
 
     def step(self):
@@ -78,10 +84,14 @@ def test_a_step_is_recorded_once_and_replayed(cupy):
     eager, record = ["[", "step", "]"], ["record", "[", "step", "]", "end"]
     replays = ["replay"] * 3
     assert cupy.log == ["wait", *eager, *eager, *record, *replays, "wait for 7"]
+    del step
+    assert cupy.log[-1] == "free"
 
 
-def test_what_prevents_recording_is_said_and_steps_go_on(cupy):
-    cupy.refuses = NotImplementedError("no cuBLAS in a graph")
+@pytest.mark.parametrize("spoils", [False, True])
+def test_what_prevents_recording_is_said_and_steps_go_on(cupy, spoils):
+    """The first error, also where it breaks the recording off."""
+    cupy.refuses, cupy.spoils = NotImplementedError("no cuBLAS in a graph"), spoils
     step = device.recorded(cupy.step)
     with device.queue():
         step()

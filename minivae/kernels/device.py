@@ -9,7 +9,9 @@ Under Numba's simulator, NUMBA_ENABLE_CUDASIM=1, the host's memory is the device
 
 import sys
 import warnings
+import weakref
 from contextlib import contextmanager
+from functools import cache
 from math import ceil, prod
 
 import numba
@@ -152,13 +154,18 @@ def queue():
     if not hasattr(arrays(), "cuda"):  # NumPy, under the simulator
         yield
         return
-    before = arrays().cuda.get_current_stream()
-    before.synchronize()
-    with arrays().cuda.Stream(non_blocking=True) as stream:
+    arrays().cuda.get_current_stream().synchronize()
+    with own_stream() as stream:
         try:
             yield
         finally:
             stream.synchronize()
+
+
+@cache
+def own_stream():
+    """One for all times: CuPy's memory and cuBLAS's handle belong to a stream."""
+    return arrays().cuda.Stream(non_blocking=True)
 
 
 def recorded(step):
@@ -166,8 +173,9 @@ def recorded(step):
     CUDA graph: a hundred launches for the price of one.
 
     ``step`` takes no argument: it reads what changes, and writes what stays, in arrays
-    on the device that it does not make. Where it cannot be recorded, a warning says
-    why, and it goes on launch by launch.
+    on the device that it does not make. What it makes is gone with it, as a replay
+    takes the same memory again. Where it cannot be recorded, a warning says why, and it
+    goes on launch by launch.
     """
     if not hasattr(arrays(), "cuda"):
         return step
@@ -197,9 +205,12 @@ def recorded(step):
             try:
                 run = record()
             except Exception as error:  # of CuPy, Numba, cuBLAS or CUDA
+                # the first error says more than that a recording was broken off
+                why = error.__context__ or error
                 warnings.warn(
-                    f"the step is not replayed as a CUDA graph: {error!r}", stacklevel=2
+                    f"the step is not replayed as a CUDA graph: {why!r}", stacklevel=2
                 )
         run()
 
+    weakref.finalize(call, pool.free_all_blocks)  # the pool does not do so itself
     return call

@@ -198,9 +198,7 @@ def noise_kernel(k0, k1, first, step, stream, kind, grey, out):
             c2, c3 = (p0 >> half) ^ c3 ^ key1, p0 & low
             key0 = (key0 + np.uint64(0x9E3779B9)) & low
             key1 = (key1 + np.uint64(0xBB67AE85)) & low
-        words = c0, c1, c2, c3
-        for w in range(0, 4, 2):
-            u, v = words[w], words[w + 1]
+        for w, u, v in ((0, c0, c1), (2, c2, c3)):
             if kind == NORMAL:
                 angle = np.float32(np.float64(v) * (2 * np.pi * 2.0**-32))
                 log_u = log(np.float32((np.float64(u) + 0.5) * 2.0**-32))

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from .device import SIMULATED, device_empty, stream_pointer
+from .device import SIMULATED, arrays, device_empty, stream_pointer
 
 
 def product_numpy(a, b, out=None):
@@ -46,7 +46,8 @@ def library():
 def handle(stream):
     """cuBLAS's handle for a stream; and its workspace, to keep it."""
     cublas, pointer = library(), ctypes.c_void_p()
-    workspace = device_empty(WORKSPACE, np.uint8)
+    with arrays().cuda.using_allocator():  # no pool's: a pool may be gone before it
+        workspace = device_empty(WORKSPACE, np.uint8)
     memory = ctypes.c_void_p(workspace.data.ptr), ctypes.c_size_t(WORKSPACE)
     succeed(cublas.cublasCreate_v2(ctypes.byref(pointer)))
     succeed(cublas.cublasSetStream_v2(pointer, ctypes.c_void_p(stream)))
