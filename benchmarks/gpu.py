@@ -123,7 +123,9 @@ def tables(result):
     for row in result["steps"]:
         ms = row["ms"]
         peers = [
-            t for name, t in ms.items() if "torch" in name and not isinstance(t, str)
+            t
+            for name, t in ms.items()
+            if name.startswith("torch.compile") and not isinstance(t, str)
         ]
         lines += ["", f"Batch {row['batch']}, K = {row['K']}:", ""]
         lines += ["| | ms per step | minivae, GPU, is as fast |", "|---|---|---|"]

@@ -152,13 +152,15 @@ def most_kept(B, K, backward, tau, room):
     Where the a[k] of `thin` sum to one, it keeps min(K, 1 / tau) of an image or fewer
     in the mean (eq. 25.2), and the batch's number has no more variance than that: six
     standard deviations are added. ``room`` times as many are returned, where one was
-    too few; None, if ``room`` is, for as many as there turn out to be.
+    too few. If ``room`` is None, so is the result: the host counts.
     """
     if room is None:
         return None
     if backward == "all":
         return B * K
-    mean = B * (1 if backward == "single" else min(K, 1 / tau))
+    if backward == "single":
+        return B
+    mean = B * min(K, 1 / tau)
     return min(B * K, ceil(room * (mean + 6 * sqrt(mean))))  # eq. 25.3
 
 

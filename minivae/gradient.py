@@ -6,6 +6,7 @@
 The minibatch is shared among threads, and walked in chunks of whole images. An image's
 coefficients need only its own K log-weights, so a chunk goes all the way forward and
 back while its logits are in the cache; the (B, K, D) array of all logits never exists.
+(A GPU takes far larger chunks, mostly the whole minibatch.)
 """
 
 import inspect

@@ -462,10 +462,11 @@ def log_weights_backward(model, theta, path, score, cache, grads, most=None):
     eps, z, q, p = cache["eps"], cache["z"], cache["q"], cache["p"]
     q_cache, p_cache, top = cache["q_cache"], cache["p_cache"], len(z)
     # rows that count for nothing are left out: with a thinned backward, most of them.
-    # Before the cast: what only a float32 calls zero is not worth the copy of the rest
+    # Before the cast: rows that only float32 rounds to zero are too few to be worth a
+    # copy of the rest
     rows, theta = rows_that_count(theta, path, most)
-    # with the plain gradient, log q's part drops out; a GPU's host would have to wait
-    # for the answer, and does the work instead
+    # with the plain gradient, the second pass below has nothing to add; to know that, a
+    # GPU's host would have to wait, and so it always asks for the pass
     plain = model.device == "cpu" and np.array_equal(score, -path)
     theta, path, score = theta.astype(dtype), path.astype(dtype), score.astype(dtype)
     theta_r, path_r, score_r = theta.ravel(), path.reshape(-1, 1), score.reshape(-1, 1)

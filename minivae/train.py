@@ -123,7 +123,8 @@ def train(
         Adds the column ``test_bound``: the same bound on the first 1,000 of them after
         each epoch.
     progress : bool
-        Show a bar with the bound and images/s.
+        Show a bar with the bound and images/s. On a GPU the bound is known at the end
+        of an epoch only, and the bar is of what has been queued.
     **options
         Of the bound and of the estimator, as for `bound_and_grad`.
 
@@ -301,8 +302,8 @@ def epochs_on_gpu(model, adam, state, images, config):
     steps, rate = {}, None  # images of a step -> the step, recorded at this rate
     order, total = model.put(np.arange(n)), model.put(np.zeros(1))
     epoch_now, step_now = (model.put(np.zeros(1, np.int64)) for _ in range(2))
-    kept = [group.vector for group in (model.params, adam.m, adam.v)]
-    kept += [adam.t, state["baseline"]]
+    restorable = [group.vector for group in (model.params, adam.m, adam.v)]
+    restorable += [adam.t, state["baseline"]]
 
     def step_of(size):
         def step():
@@ -318,10 +319,10 @@ def epochs_on_gpu(model, adam, state, images, config):
 
     def run(epoch, bar, interrupted):
         nonlocal room, rate
-        if adam.learning_rate != rate:  # what a step was told by argument, it keeps
+        if adam.learning_rate != rate:  # a step keeps what it was recorded with
             rate = adam.learning_rate
             steps.clear()
-        before = [array.copy() for array in kept]
+        before = [array.copy() for array in restorable]
         order[...] = model.put(generator(config["seed"], epoch, 0).permutation(n))
         epoch_now[...], step_now[...], total[...] = epoch, 0, 0
         for rows in steps_of(images, config):
@@ -333,7 +334,7 @@ def epochs_on_gpu(model, adam, state, images, config):
         value = float(total[0]) / n
         if np.isfinite(value) and np.isfinite(model.params.vector).all():
             return value
-        for array, saved in zip(kept, before):
+        for array, saved in zip(restorable, before):
             array[...] = saved
         room *= 2
         steps.clear()
@@ -440,9 +441,9 @@ def open_folder(folder, config, rates, model, adam, state):
     return done, history
 
 
-def generator(seed, epoch, step):
-    """A generator; (epoch, step) is a spawn key, which never collides."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, step)))
+def generator(seed, *key):
+    """A generator; ``key``, whole numbers, is a spawn key, which never collides."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 def held_out_inputs(model, images, config):

@@ -15,8 +15,8 @@ from minivae import kernels
 from minivae.kernels import device, product
 
 EVENTS = []
-# NumPy's functions that the package hands device arrays to, and their keywords. CuPy
-# has each of them; eye and full it has, too, but not the keyword that NumPy adds
+# NumPy's functions that the package hands device arrays to, and their keywords: CuPy
+# has each of them. Its eye and full refuse the keyword device, which NumPy hands on
 FUNCTIONS = {
     "arange", "asarray", "concatenate", "empty", "empty_like", "full_like", "norm",
     "ones_like", "repeat", "sort", "stack", "where", "zeros", "zeros_like",

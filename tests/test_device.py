@@ -64,10 +64,12 @@ def compare(host, there, rtol=1e-9):
         np.testing.assert_allclose(got, want, rtol, rtol * np.abs(want).max())
 
 
-CASES = [(bound, "reparam", "all") for bound in (*mv.BOUNDS, "elbo_kl")]
+CASES = [(bound, "reparam", "all") for bound in mv.BOUNDS]
 CASES += [("iwae", estimator, "all") for estimator in mv.ESTIMATORS]
 CASES += [("iwae", "dreg", way) for way in ("single", "sparse")]
 CASES += [("vr", "reparam", "sparse"), ("iwae", "score", "sparse")]
+CASES = [(*case, depth) for case in CASES for depth in (1, 2)]
+CASES += [("elbo_kl", "reparam", "all", 1)]
 
 
 def both_runs(depth=1, dtype=np.float64, likelihood="bernoulli", **settings):
@@ -116,11 +118,8 @@ def steps(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("bound, estimator, backward", CASES)
+@pytest.mark.parametrize("bound, estimator, backward, depth", CASES)
 def test_a_run_is_the_same_on_both(bound, estimator, backward, depth, steps):
-    if bound == "elbo_kl" and depth == 2:
-        return
     options = {"m": 2} if estimator == "piwae" else BOUND_OPTIONS.get(bound, {})
     names = {"bound": bound, "estimator": estimator, "backward": backward}
     assert_same(*both_runs(depth, epochs=3, **names, **options))
@@ -185,7 +184,7 @@ def test_rows_that_count(counted, most):
 @pytest.mark.parametrize("room, backward, B, K, most", [
     (None, "sparse", 100, 50, None),
     (1, "all", 100, 50, 5000),
-    (1, "single", 100, 50, 160),
+    (1, "single", 100, 50, 100),
     (1, "sparse", 100, 50, 1190),
     (2, "sparse", 100, 50, 2380),
     (8, "sparse", 100, 50, 5000),
@@ -215,8 +214,7 @@ def test_the_first_nan_is_named_as_on_the_host(monkeypatch):
 
     def spoil(model, *args):
         values, grads = real(model, *args)
-        # in every epoch's last step, which is the second time that t is 5
-        bad = spoil.adam.t + (spoil.adam.t * 0 + 1) == 6
+        bad = spoil.adam.t == 5  # the last step of epoch 2, also when it is taken again
         grads["p1.hidden1.W"][...] = np.where(bad, np.nan, grads["p1.hidden1.W"])
         return values, grads
 

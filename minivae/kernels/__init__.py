@@ -5,7 +5,7 @@ A kernel file holds, in this order: the equation and the loop nest in words; the
 version, compiled at first use and cached on disk; the ``cuda`` version, compiled at
 first use for the GPU that is there; and ``VERSIONS``, which maps a version's name to
 its functions. The versions share no helper, so that one can be checked against the
-other; only the dictionary joins them.
+other; only the dictionary joins them. The matrix product alone is not ours.
 
 A numpy or numba kernel runs on the thread that calls it, and lets other threads run
 meanwhile: which thread computes what is decided in one place, `minivae.threads`.

@@ -7,8 +7,8 @@
         epsilon)
 
 p, m and v change in place. Returned is whether all of g was finite: g is at hand here,
-and to look for a NaN in a pass of its own would cost half as much again. The plus sign
-is the only place where minivae knows that it maximises.
+and to look for a NaN elsewhere would be to read it twice. The plus sign is the only
+place where minivae knows that it maximises.
 
 p, g, m, v (n,), float32 or float64; t = 1, 2, ... counts the steps
 """

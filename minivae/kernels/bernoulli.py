@@ -47,9 +47,9 @@ GROUP = 64
 def exp_float32(u):
     """exp(u) for u <= 0, to 2e-7: 2^y = 2^n * 2^f, n whole and f in [-1/2, 1/2].
 
-    The polynomial is 2^f's of degree 6, in even steps of log(2)^i / i!; the power of
-    two is written into the exponent's bits. Only so can LLVM vectorise the loop that
-    calls it: the library's exp is a call for each element.
+    The polynomial is 2^f's of degree 6, with Taylor's coefficients log(2)^i / i!; the
+    power of two is written into the exponent's bits. Only so can LLVM vectorise the
+    loop that calls it: the library's exp is a call for each element.
     """
     y = max(u * np.float32(1.442695), np.float32(-126))
     n = np.floor(y + np.float32(0.5))

@@ -22,7 +22,7 @@ from numba import cuda
 # stride of its loop where the grid ends. The simulator has a Python thread for each.
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 THREADS, MOST_BLOCKS = (32, 4) if SIMULATED else (128, 65_535)
-if SIMULATED:  # these wait for each other by polling: fourteen times as fast
+if SIMULATED:  # these wait for each other by polling: let the turns be short
     sys.setswitchinterval(1e-4)
 # Numba warns of grids under 128 blocks; some of ours are one, and nothing to wait for
 numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
@@ -84,7 +84,7 @@ def require_device():
 
 
 def to_device(array):
-    """A copy of ``array`` in the device's memory."""
+    """``array`` in the device's memory."""
     return arrays().asarray(array)
 
 
@@ -114,7 +114,8 @@ def device_empty(shape, dtype):
 def device_number(value, dtype):
     """``value`` as an array (1,) on the device.
 
-    So a recorded kernel reads it anew each time; an argument would be recorded, too.
+    What is on the device already stays where it is: a recorded kernel reads it anew
+    each time. A number of the host's is recorded with it.
     """
     if getattr(value, "shape", None) == () and not isinstance(value, np.generic):
         return value.astype(dtype, copy=False).reshape(1)
@@ -147,9 +148,8 @@ def stream_pointer():
 
 @contextmanager
 def queue():
-    """A stream of its own for what is inside; all of it is done at the end.
-
-    The default stream cannot be recorded.
+    """Our own stream for what is inside, all of which is done at the end: CUDA's
+    default stream cannot be recorded.
     """
     if not hasattr(arrays(), "cuda"):  # NumPy, under the simulator
         yield
@@ -180,7 +180,8 @@ def recorded(step):
     if not hasattr(arrays(), "cuda"):
         return step
     cupy, calls = arrays(), 0
-    # a graph keeps the addresses that it was recorded with: they must stay its own
+    # a graph keeps the addresses that it was recorded with: were their memory given to
+    # others between two replays, a replay would overwrite theirs
     pool = cupy.cuda.MemoryPool()
 
     def eagerly():

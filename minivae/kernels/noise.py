@@ -10,7 +10,8 @@ A number depends on the key and its place alone. So any thread can draw any imag
 share, a GPU draws what a CPU does, and a run goes on without a generator's state.
 
 Number w of block j stands in column w * blocks + j of its image's row, so that
-neighbours are computed alike.
+neighbours are computed alike. image is a position in the minibatch; stream holds the
+epoch, too (`minivae.noise`).
 
 key (2,) uint32; images first ... first + B - 1; n numbers each -> (B, n) float32, or
 of grey's type
@@ -217,9 +218,9 @@ def noise_kernel(k0, k1, first, step, stream, kind, grey, out):
 
 def noise_cuda(kind, key, first, grey, step, stream, out):
     B, n = out.shape
-    words = (np.uint64(word) for word in (*key, first))
-    place = device_number(step, np.int64), device_number(stream, np.int64)
     if n > 0:
+        words = (np.uint64(word) for word in (*key, first))
+        place = device_number(step, np.int64), device_number(stream, np.int64)
         grid = blocks(B * ((n + 3) // 4))
         launch(noise_kernel, grid, *words, *place, kind, grey, out)
     return out
@@ -227,6 +228,7 @@ def noise_cuda(kind, key, first, grey, step, stream, out):
 
 def draw_cuda(kind, key, first, B, n, step, stream):
     out = device_empty((B, n), np.float32)
+    # out in the place of grey, which is not read
     return noise_cuda(kind, key, first, out, step, stream, out)
 
 

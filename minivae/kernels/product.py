@@ -61,9 +61,9 @@ def succeed(status):
         raise RuntimeError(f"cuBLAS failed with status {status}")
 
 
-def as_rows(a):
-    """0 if ``a`` lies in memory as rows, 1 if as columns; and the numbers from one row,
-    or column, to the next.
+def layout(a):
+    """cuBLAS's flag, 0 if ``a`` lies in memory as rows and 1 if as columns, and its
+    leading dimension: how many numbers from one row, or column, to the next.
     """
     rows, columns = a.shape
     down, right = (stride // a.itemsize for stride in a.strides)
@@ -85,7 +85,7 @@ def product_cuda(a, b, out=None):
     gemm = cublas.cublasSgemm_v2 if single else cublas.cublasDgemm_v2
     real = ctypes.c_float if single else ctypes.c_double
     one, zero = ctypes.byref(real(1)), ctypes.byref(real(0))
-    (columns_a, step_a), (columns_b, step_b) = as_rows(a), as_rows(b)
+    (columns_a, step_a), (columns_b, step_b) = layout(a), layout(b)
     at_a, at_b, at_out = (ctypes.c_void_p(array.data.ptr) for array in (a, b, out))
     pointer, _ = handle(stream_pointer())
     of_b, of_a, of_out = (at_b, step_b), (at_a, step_a), (at_out, O)

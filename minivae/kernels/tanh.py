@@ -4,7 +4,8 @@ and 6.6).
     for each element of each row:  h  = tanh(a + b)
     and backward:                  da = dh * (1 - h * h)      which needs h, never a
 
-The bias is added here, so that what a matrix product leaves is read once.
+The bias is added here, so that what a matrix product leaves is read once: a + b is
+chapter 6's a.
 
 a, h, dh, da (R, H), b (H,), float32 or float64. h may take a's memory, and da dh's: the
 old values have done their work, and new memory would have to be fetched.
@@ -32,8 +33,8 @@ def tanh_backward_numpy(dh, h):
 def tanh_float32(x):
     """tanh(x) to 4e-7: a ratio of two polynomials (the coefficients are Eigen's).
 
-    Beyond +-7.9 tanh is 1 to float32's precision. Only arithmetic, so that LLVM can
-    vectorise the loop that calls it: the library's tanh is a call for each element.
+    Beyond +-7.9 it stays what it is there, 3e-7 from 1. Only arithmetic, so that LLVM
+    can vectorise the loop that calls it: the library's tanh is a call for each element.
     """
     x = max(min(x, np.float32(7.90531110763549805)), np.float32(-7.90531110763549805))
     x2 = x * x
