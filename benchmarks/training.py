@@ -154,6 +154,20 @@ def race_steps(images, B, K):
     return row
 
 
+def at_full_speed(peak, n_threads, measure, tries=4):
+    """What ``measure()`` returns, with the sgemm rates before it and after it. A shared
+    machine has slow minutes: if one of the two is below 90 % of ``peak``, the
+    measurement is taken again, and the last of ``tries`` is kept.
+    """
+    for left in reversed(range(tries)):
+        before = sgemm_rate(n_threads)
+        row = measure()
+        row["sgemm_gflops"] = before, sgemm_rate(n_threads)
+        if min(row["sgemm_gflops"]) >= 0.9 * peak or not left:
+            return row
+        print("the machine is slow, once more:", row["sgemm_gflops"], flush=True)
+
+
 def times_as_fast(row, name):
     """As the fastest peer: the median of the rounds' ratios, since a round is short and
     a machine may be slow for longer.
@@ -363,17 +377,17 @@ def main():
     _, missing = peers(model.params, images[:1], 1, n_threads)
     for name in missing:
         print(f"{name} is not installed: pip install -e '.[bench]'")
+    peak = max(sgemm_rate(n_threads) for _ in range(5))
     result = {
-        "sgemm_gflops": sgemm_rate(n_threads),
-        "machine": f"{processor()}, {n_threads} threads, sgemm"
-        f" {sgemm_rate(n_threads):.0f} GFLOP/s;"
+        "sgemm_gflops": peak,
+        "machine": f"{processor()}, {n_threads} threads, sgemm {peak:.0f} GFLOP/s;"
         f" {versions('numpy', 'numba', 'torch', 'jax')}; medians of"
         f" {ROUNDS} rounds of {PER_ROUND} steps, taking turns; sparse: tau = 0.1 after"
         f" {TRAINED} steps",
         "steps": [],
     }
     for B, K in SIZES:
-        row = race_steps(images, B, K)
+        row = at_full_speed(peak, n_threads, lambda: race_steps(images, B, K))
         print(B, K, {name: round(t, 2) for name, t in row["ms"].items()},
               f"products {row['floor_ms']:.2f}", flush=True)  # fmt: skip
         result["steps"].append(row)
