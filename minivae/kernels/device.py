@@ -213,5 +213,6 @@ def recorded(step):
                 )
         run()
 
-    weakref.finalize(call, pool.free_all_blocks)  # the pool does not do so itself
+    # the pool does not do so itself; when Python ends, CUDA may have ended before
+    weakref.finalize(call, pool.free_all_blocks).atexit = False
     return call
