@@ -17,8 +17,8 @@ PIXELS, THINNING = 0, 255  # streams; stream l is the eps of layer l
 
 @cache
 def seed_key(seed):
-    """The key of all the numbers of a seed, (2,) uint32."""
-    return np.random.SeedSequence(seed).generate_state(2)
+    """The key of all the numbers of a seed: two words of 32 bits."""
+    return tuple(int(word) for word in np.random.SeedSequence(seed).generate_state(2))
 
 
 def uniform(seed, epoch, step, stream, images, shape, kernels):

@@ -13,8 +13,8 @@ Number w of block j stands in column w * blocks + j of its image's row, so that
 neighbours are computed alike. image is a position in the minibatch; stream holds the
 epoch, too (`minivae.noise`).
 
-key (2,) uint32; images first ... first + B - 1; n numbers each -> (B, n) float32, or
-of grey's type
+key, two words of 32 bits; images first ... first + B - 1; n numbers each -> (B, n)
+float32, or of grey's type
 """
 
 from functools import partial
