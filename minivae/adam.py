@@ -3,7 +3,7 @@
 import numpy as np
 
 from .inputs import choose
-from .kernels import DEVICES, NAMES
+from .kernels import DEVICE_OF, DEVICES
 from .kernels import adam as adam_kernel
 from .params import Params
 
@@ -52,7 +52,7 @@ class Adam:
         if kernels is None:
             on_host = type(params.vector) is np.ndarray
             kernels = DEVICES["cpu" if on_host else "cuda"][-1]
-        self.kernels = choose("kernels", kernels, (*NAMES, "cuda"))
+        self.kernels = choose("kernels", kernels, DEVICE_OF)
         self.t = np.zeros((), np.int64, like=params.vector)
         self.m, self.v = params.zeros(), params.zeros()
 

@@ -14,6 +14,7 @@ import numpy as np
 from . import bernoulli, gaussian, layers, mlp
 from .bounds import BOUNDS
 from .gradient import bound_and_grad
+from .kernels import DEVICE_OF
 from .kernels.device import to_device
 from .model import VAE
 from .params import Params
@@ -137,7 +138,7 @@ def check_pieces(kernels, seed=0):
     list of Check
     """
     rng = np.random.default_rng(seed)
-    put = to_device if kernels == "cuda" else np.asarray
+    put = to_device if DEVICE_OF[kernels] == "cuda" else np.asarray
 
     def normal(*shape):
         return put(rng.standard_normal(shape))
@@ -323,9 +324,8 @@ def small_model(kernels, latent_dims, hidden_dims, seed=0, k=3):
     eps : list of ndarray of shape (4, k, L)
     """
     rng = np.random.default_rng(seed)
-    device = "cuda" if kernels == "cuda" else "cpu"
-    settings = {"dtype": np.float64, "rng": rng, "device": device, "kernels": kernels}
-    model = VAE(12, latent_dims, hidden_dims, **settings)
+    settings = {"dtype": np.float64, "rng": rng, "device": DEVICE_OF[kernels]}
+    model = VAE(12, latent_dims, hidden_dims, **settings, kernels=kernels)
     for array in model.params.values():
         array += model.put(0.3 * rng.standard_normal(array.shape))
     x = (rng.random((4, 12)) < 0.5) * 1.0

@@ -30,7 +30,7 @@ from .data import binarize, load
 from .estimators import CLAIMS, ESTIMATORS, IWAE_ONLY
 from .evaluate import evaluate
 from .gradient import BACKWARDS, BOUND_NAMES
-from .kernels import DEVICES, NAMES
+from .kernels import DEVICE_OF, DEVICES, NAMES
 from .model import DTYPES, LIKELIHOODS, VAE
 from .reproduce import EXPERIMENTS
 from .train import BINARIZATIONS, PRESETS, NonFiniteError, load_run, train
@@ -210,8 +210,7 @@ def gradcheck_command(args):
     for kernels in args.kernels:
         checks += [(kernels, check) for check in check_pieces(kernels)]
         rng = np.random.default_rng(0)
-        device = "cuda" if kernels == "cuda" else "cpu"
-        settings = {"rng": rng, "device": device, "kernels": kernels}
+        settings = {"rng": rng, "device": DEVICE_OF[kernels], "kernels": kernels}
         real = VAE(784, dtype=np.float64, **settings)
         models = {
             "784-200-200-50": (real, x, real.draw_eps(len(x), 4, rng)),
@@ -415,8 +414,8 @@ def parser():
         "check every gradient",
         "minivae gradcheck --kernels numpy",
     )
-    every = [*NAMES, "cuda"]
-    option("--kernels", nargs="+", choices=every, default=NAMES, help="else a CPU's")
+    all_ = [*DEVICE_OF]
+    option("--kernels", nargs="+", choices=all_, default=NAMES, help="else a CPU's")
 
     option = add(
         "reproduce",

@@ -20,6 +20,7 @@ import numba
 
 NAMES = ("numpy", "numba")  # for arrays in the host's memory
 DEVICES = {"cpu": NAMES, "cuda": ("cuda",)}  # and what each device can run
+DEVICE_OF = {name: device for device, names in DEVICES.items() for name in names}
 
 
 def jit(function):
