@@ -264,8 +264,8 @@ def move_on(bar, text, epoch, rows, images, interrupted):
 
 def run_step(model, adam, state, images, here, config, epoch, step):
     """One step, along the gradient on the images numbered ``here``; the bound."""
-    values, grads = gradient_of(model, adam, state, images, here, config, epoch, step)
-    value = float(values.mean())
+    value, grads = gradient_of(model, adam, state, images, here, config, epoch, step)
+    value = float(value)
     if not np.isfinite(value):
         raise nonfinite(epoch, step, model.params, value, grads)
     if not adam.step(grads):
@@ -274,7 +274,7 @@ def run_step(model, adam, state, images, here, config, epoch, step):
 
 
 def gradient_of(model, adam, state, images, here, config, epoch, step, room=None):
-    """The bound of each image numbered ``here``, and the gradient of their mean."""
+    """The mean bound of the images numbered ``here``, and its gradient."""
     options = config["options"]
     if config["estimator"] == "score":
         # eq. 17.5: the running mean, corrected like Adam's for having started at 0
@@ -284,9 +284,9 @@ def gradient_of(model, adam, state, images, here, config, epoch, step, room=None
     draw = partial(draw_inputs, model, images, here, config, epoch, step)
     how = objective, config["backward"], config["tau"], room
     values, grads = walk(model, len(here), config["k"], draw, *how)
-    mean = DECAY * state["baseline"] + (1 - DECAY) * values.mean()
-    state["baseline"][...] = mean
-    return values, grads
+    value = values.mean()
+    state["baseline"][...] = DECAY * state["baseline"] + (1 - DECAY) * value
+    return value, grads
 
 
 def epochs_on_gpu(model, adam, state, images, config):
@@ -311,9 +311,9 @@ def epochs_on_gpu(model, adam, state, images, config):
             np.add(step_now, 1, out=step_now)
             place = epoch_now[0], step_now[0]
             args = model, adam, state, images, here, config, *place, room
-            values, grads = gradient_of(*args)
+            value, grads = gradient_of(*args)
             adam.step(grads)
-            np.add(total, values.sum(), out=total)
+            np.add(total, size * value, out=total)
 
         return recorded(step)
 
