@@ -141,11 +141,10 @@ def reproduce_snr(folder, progress=True):
     models = {"toy": toy_model(np.random.default_rng(0))}
     if any(name == "mnist" for name, _, _ in todo):
         data = load("mnist")
-        model = one_layer_model(data, seed=0)
-        run = {"epochs": SNR_EPOCHS, "folder": folder / "model", "data": "mnist"}
-        train(model, data.train_images, "iwae", 5, **run, progress=progress)
+        place = folder / "model", progress
+        run = train_one_layer(data, 0, 5, *place, epochs=SNR_EPOCHS)
         x = binarize(data.test_images[:2], np.random.default_rng(0))
-        models["mnist"] = model, x
+        models["mnist"] = run.model, x
     for name, estimator, k in tqdm(todo, unit="curve point", disable=not progress):
         replicates = SNR_REPLICATES[name]
         moments = gradient_moments(*models[name], k, estimator, replicates)
@@ -225,23 +224,19 @@ def reproduce_estimators(folder, progress=True):
             result_path = run_folder / "evaluation.json"
             if not result_path.exists():
                 print(f"{estimator}, seed {seed}", flush=True)
-                model = one_layer_model(data, seed)
-                run = train(
-                    model,
-                    data.train_images,
-                    "iwae",
+                run = train_one_layer(
+                    data,
+                    seed,
                     RUN_K,
-                    estimator,
+                    run_folder,
+                    progress,
+                    estimator=estimator,
                     epochs=RUN_EPOCHS,
                     batch=RUN_BATCH,
-                    seed=seed,
-                    folder=run_folder,
-                    data="mnist",
-                    progress=progress,
                     **({"m": RUN_K // 5} if estimator == "piwae" else {}),
                 )
                 images = data.test_images[:RUN_IMAGES]
-                result = evaluate(model, images, RUN_WEIGHTS, progress=progress)
+                result = evaluate(run.model, images, RUN_WEIGHTS, progress=progress)
                 seconds = {"training_seconds": sum(run.history["seconds"])}
                 write_json(result_path, result.summary() | seconds)
             result = read_json(result_path)
@@ -309,22 +304,18 @@ def reproduce_sparse(folder, progress=True):
                 if (seed, backward, epoch) in done:
                     continue
                 print(f"backward {backward}, seed {seed}, epoch {epoch}", flush=True)
-                model = one_layer_model(data, seed)
-                run = train(
-                    model,
-                    data.train_images,
-                    "iwae",
+                run = train_one_layer(
+                    data,
+                    seed,
                     SPARSE_K,
+                    folder / f"{backward}-{seed}",
+                    progress,
                     backward=backward,
                     batch=SPARSE_BATCH,
                     epochs=epoch,
-                    seed=seed,
-                    folder=folder / f"{backward}-{seed}",
-                    data="mnist",
-                    progress=progress,
                 )
                 images = data.test_images[:SPARSE_IMAGES]
-                result = evaluate(model, images, SPARSE_WEIGHTS, progress=progress)
+                result = evaluate(run.model, images, SPARSE_WEIGHTS, progress=progress)
                 where = {"seed": seed, "backward": backward, "epoch": epoch}
                 seconds = sum(run.history["seconds"])
                 rows.append(where | {"seconds": seconds, "nll": result.nll})
@@ -380,10 +371,14 @@ def seconds_to(target, seconds, nll):
     return np.nan
 
 
-def one_layer_model(data, seed):
-    """The paper's one-layer model for a data set, float32."""
+def train_one_layer(data, seed, k, folder, progress, **settings):
+    """A `Run` of the paper's one-layer model, float32, by the IWAE bound, which goes on
+    where ``folder`` holds it.
+    """
     rng = np.random.default_rng(seed)
-    return VAE(784, rng=rng, x_mean=data.train_images.mean(axis=0))
+    model = VAE(784, rng=rng, x_mean=data.train_images.mean(axis=0))
+    settings |= {"seed": seed, "folder": folder, "data": "mnist", "progress": progress}
+    return train(model, data.train_images, "iwae", k, **settings)
 
 
 def write_text(path, text):
