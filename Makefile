@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two processes of one thread each: the tests' arrays are too small to share
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test test-all gradcheck benchmark clean
+.PHONY: demo test test-slow test-all lint gradcheck benchmark clean
 
 demo: .venv/installed
 	$(BIN)/minivae demo
@@ -15,8 +15,14 @@ gradcheck: .venv/installed
 test: .venv/installed-test
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-test-all: .venv/installed-test
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
+test-slow: .venv/installed-test
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+test-all: test test-slow
+
+lint: .venv/installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 
 benchmark: .venv/installed
 	$(BIN)/python benchmarks/roofline.py
@@ -35,4 +41,8 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+.venv/installed-lint: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[lint]'
 	touch $@

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="minivae",
-    version="0.1.0",
+    version="0.2.0",
     description="Variational and importance weighted autoencoders from nothing but"
     " NumPy and Numba, with every gradient written by hand and checked.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
@@ -14,14 +14,13 @@ setup(
     license="MIT AND CC-BY-SA-3.0",  # the code, and the MNIST files that it ships
     license_files=["LICENSE", "minivae/data/README.md"],
     python_requires=">=3.11",
-    packages=["minivae", "minivae.data", "minivae.kernels"],
-    package_data={"minivae.data": ["*.gz", "README.md"]},
+    packages=find_packages(include=["minivae", "minivae.*"]),
+    package_data={"minivae": ["py.typed"], "minivae.data": ["*.gz", "README.md"]},
     install_requires=["numpy", "numba", "scipy", "matplotlib", "tqdm", "threadpoolctl"],
     extras_require={
         "cuda": ["numba-cuda[cu13]", "cupy-cuda13x[ctk]", "cuda-pathfinder"],
         "download": ["pooch"],
-        "cluster": ["dask[distributed]"],
-        "docs": ["sphinx~=9.0", "myst-parser~=5.2", "furo"],
+        "lint": ["ruff==0.17.6"],
         "test": [
             "pytest",
             "pytest-xdist",

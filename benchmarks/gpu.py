@@ -6,8 +6,8 @@ paper's whole schedule would take.
 The model is the paper's, 784-200-200-50, float32, IWAE. A step's time is an epoch's by
 the number of its steps, as `minivae train` has it, with everything: the order, the
 pixels, eps, Adam. PyTorch binarizes on the card, too; "torch.compile" replays a CUDA
-graph of the way forward and one of the way back, "torch.compile, one graph" a graph of
-the whole step, as minivae does.
+graph of the forward pass and one of the backward pass, "torch.compile, one graph" a
+graph of the whole step, as minivae does.
 """
 
 import json
@@ -19,7 +19,7 @@ from machine import card, processor, recordings_must_succeed, versions
 from peers import torch_peer
 
 import minivae as mv
-from minivae import threads
+from minivae.engine.threads import count
 from minivae.kernels.device import SIMULATED
 
 # batch, K, steps of an epoch on the GPU and on the CPU; torch.compile takes a minute
@@ -50,12 +50,12 @@ def ms_per_step(device, images, batch, k, steps, backward):
     return 1e3 * float(np.median(history["seconds"][1:])) / steps
 
 
-def torch_ms(images, batch, k, steps, way):
+def torch_ms(images, batch, k, steps, mode):
     """The same of PyTorch; its host waits once for all steps."""
     import torch
 
     params = new_model("cpu", images).params
-    _, step, _ = torch_peer(params, images, k, threads.count(), way, "cuda")
+    _, step, _ = torch_peer(params, images, k, count(), mode, "cuda")
     times = []
     for _ in range(EPOCHS):
         order = torch.randperm(len(images), device="cuda")
@@ -76,12 +76,12 @@ def race(images, size):
         here = images, batch, k
         ms[f"{name}, CPU"] = ms_per_step("cpu", *here, cpu_steps, backward)
         ms[f"{name}, GPU"] = ms_per_step("cuda", *here, steps, backward)
-    ways = {"PyTorch": "eager"}
+    modes = {"PyTorch": "eager"}
     if size in COMPILED:
-        ways |= {"torch.compile": "compiled", "torch.compile, one graph": "one graph"}
-    for name, way in ways.items() if find_spec("torch") and not SIMULATED else ():
+        modes |= {"torch.compile": "compiled", "torch.compile, one graph": "one graph"}
+    for name, mode in modes.items() if find_spec("torch") and not SIMULATED else ():
         try:
-            ms[name] = torch_ms(images, batch, k, steps, way)
+            ms[name] = torch_ms(images, batch, k, steps, mode)
         except Exception as error:  # a peer's failure is a result, too
             ms[name] = f"failed: {error!r:.200}"
     print(batch, k, ms, flush=True)
@@ -174,7 +174,7 @@ def main(out):
     if SIMULATED:
         images = images[:8, 300:309].copy()
     packages = "numpy", "numba", "numba-cuda", "cupy-cuda13x", "torch"
-    machine = f"{card()}; {processor()}, {threads.count()} threads"
+    machine = f"{card()}; {processor()}, {count()} threads"
     machine += f"; {versions(*packages)}; medians of {EPOCHS - 1} epochs"
     result = {"machine": machine, "steps": []}
     out.mkdir(exist_ok=True, parents=True)

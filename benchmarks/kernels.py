@@ -33,6 +33,7 @@ from machine import (
 )
 from threadpoolctl import threadpool_limits
 
+from minivae.engine.recording import queue
 from minivae.kernels import (
     NAMES,
     adam,
@@ -43,7 +44,7 @@ from minivae.kernels import (
     softmax,
     tanh,
 )
-from minivae.kernels.device import SIMULATED, queue, to_device, to_host
+from minivae.kernels.device import SIMULATED, to_device, to_host
 
 IMAGES = {"cpu": (1, 5, 10, 50), "cuda": (50, 4000)}
 K, D, H, L, PARAMETERS = 50, 784, 200, 50, 425_284  # of the model
@@ -74,32 +75,33 @@ def cases(B, dtype=np.float32):
     log_w, path = normal(B, K).astype(np.float64), normal(B, K)
     h, bias, dz, n = normal(B * K, H), normal(H), normal(B, K, L), PARAMETERS
     state = [normal(n), normal(n), normal(n), normal(n) ** 2]
-    key, place = (1, 2), (1, 1)
+    key, counter = (1, 2), (1, 1)  # the step and the stream
 
-    def case(label, file, function, arguments, output, passes):
+    def case(file, function, arguments, output, passes):
+        label = function.replace("_backward", " backward")
         work = output.size, passes * output.nbytes
         return Case(label, file, function, arguments, *work)
 
     logits, draw = (a, b, x), (dz, eps, heads[1], path, -path)
     settings = (1, 1e-3, 0.9, 0.999, 1e-8)
     return [
-        case("bernoulli", bernoulli, "forward", logits, a, 1),
-        case("bernoulli backward", bernoulli, "backward", logits, a, 2),
-        case("tanh", tanh, "forward", (h, bias), h, 2),
+        case(bernoulli, "bernoulli", logits, a, 1),
+        case(bernoulli, "bernoulli_backward", logits, a, 2),
+        case(tanh, "tanh", (h, bias), h, 2),
         # in place, call after call: near one, so that it does not fade into denormals
-        case("tanh backward", tanh, "backward", (h, np.tanh(h) / 9), h, 3),
-        case("reparameterize", reparameterize, "forward", (*heads, eps), eps, 2),
-        case("reparameterize backward", reparameterize, "backward", draw, eps, 2),
-        case("log_weight", log_weight, "forward", (log_w, dz, eps, heads[1]), eps, 2),
-        case("softmax", softmax, "forward", (log_w,), log_w, 2),
-        case("normal", noise, "normal", (key, 0, B, K * L, *place), eps, 1),
-        case("uniform", noise, "uniform", (key, 0, B, D, *place), x, 1),
-        case("binarize", noise, "binarize", (key, 0, x, *place), x, 2),
-        case("adam", adam, "step", (*state, *settings), state[0], 7),
+        case(tanh, "tanh_backward", (h, np.tanh(h) / 9), h, 3),
+        case(reparameterize, "reparameterize", (*heads, eps), eps, 2),
+        case(reparameterize, "reparameterize_backward", draw, eps, 2),
+        case(log_weight, "log_weight", (log_w, dz, eps, heads[1]), eps, 2),
+        case(softmax, "softmax", (log_w,), log_w, 2),
+        case(noise, "normal", (key, 0, B, K * L, *counter), eps, 1),
+        case(noise, "uniform", (key, 0, B, D, *counter), x, 1),
+        case(noise, "binarize", (key, 0, x, *counter), x, 2),
+        case(adam, "adam", (*state, *settings), state[0], 7),
     ]
 
 
-def put(arguments, name):
+def in_memory_of(name, arguments):
     """The arguments of a version, in the memory where it works."""
     if name in NAMES:
         return arguments
@@ -116,7 +118,7 @@ def check(case, name):
             else a
             for a in case.arguments
         ]
-        copies = put(copies, name)
+        copies = in_memory_of(name, copies)
         result = getattr(case.file.VERSIONS[name], case.function)(*copies)
         if case.label == "adam":  # it works in place
             result = tuple(copies[:4])
@@ -150,7 +152,7 @@ def measure(device, copy):
                     check(case, name)
                 function = getattr(case.file.VERSIONS[name], case.function)
                 time = median_ms if name in NAMES else device_ms
-                ms = time(function, *put(case.arguments, name))
+                ms = time(function, *in_memory_of(name, case.arguments))
                 rate = case.n_bytes / ms / 1e6
                 rows.append(
                     {

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minivae.kernels.device import SIMULATED, recorded
+from minivae.engine.recording import recorded
+from minivae.kernels.device import SIMULATED
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -87,7 +88,7 @@ def processor():
 
 
 def versions(*packages):
-    """"Python 3.11.7, numpy 2.4.6, ..."; packages that are missing are left out."""
+    """As "Python 3.11.7, numpy 2.4.6"; packages that are missing are left out."""
     found = [f"Python {platform.python_version()}"]
     for package in packages:
         try:

@@ -18,8 +18,8 @@ import numpy as np
 BLOCK = 50
 
 
-def torch_peer(params, images, k, threads, way, device="cpu"):
-    """PyTorch, by ``way`` "eager" or "compiled" by torch.compile; fused Adam.
+def torch_peer(params, images, k, threads, mode, device="cpu"):
+    """PyTorch, in ``mode`` "eager" or "compiled" by torch.compile; fused Adam.
 
     On a GPU ``indices`` are the device's, torch.compile replays CUDA graphs of forward
     and backward, and "one graph" is one of the whole compiled step.
@@ -68,13 +68,13 @@ def torch_peer(params, images, k, threads, way, device="cpu"):
             log_w = self.log_weights(x, eps)
             return -(torch.logsumexp(log_w, 1) - math.log(log_w.shape[1])).mean()
 
-    model, compiled = IWAE().to(device), way != "eager"
+    model, compiled = IWAE().to(device), mode != "eager"
     latent = params["q1.mu.b"].shape[0]
-    graphs = device == "cuda" and way == "compiled"
-    mode = "reduce-overhead" if graphs else "default"
-    loss_of = torch.compile(model, mode=mode) if compiled else model
+    graphs = device == "cuda" and mode == "compiled"
+    compiler = "reduce-overhead" if graphs else "default"
+    loss_of = torch.compile(model, mode=compiler) if compiled else model
     weights_of = torch.compile(model.log_weights) if compiled else model.log_weights
-    settings = {"lr": 1e-3, "fused": True, "capturable": way == "one graph"}
+    settings = {"lr": 1e-3, "fused": True, "capturable": mode == "one graph"}
     optimizer = torch.optim.Adam(model.parameters(), **settings)
     data = torch.from_numpy(images).to(device)
 
@@ -90,7 +90,7 @@ def torch_peer(params, images, k, threads, way, device="cpu"):
         loss_of(x, eps).backward()
         optimizer.step()
 
-    if way == "one graph":
+    if mode == "one graph":
         step = replayed(step)
 
     @torch.no_grad()
@@ -170,8 +170,9 @@ def jax_peer(params, images, k, threads):
         m = tree(lambda m, g: 0.9 * m + 0.1 * g, m, g)
         v = tree(lambda v, g: 0.999 * v + 0.001 * g**2, v, g)
         p = tree(
-            lambda p, m, v: p
-            - 1e-3 * m / (1 - 0.9**t) / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8),
+            lambda p, m, v: (
+                p - 1e-3 * m / (1 - 0.9**t) / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            ),
             p,
             m,
             v,
@@ -213,8 +214,8 @@ def peers(params, images, k, threads):
     """Name -> (loss, step, nll) of the peers that are here; and what is missing."""
     found, missing = {}, [name for name in ("torch", "jax") if not find_spec(name)]
     if "torch" not in missing:
-        for name, way in (("PyTorch", "eager"), ("torch.compile", "compiled")):
-            found[name] = torch_peer(params, images, k, threads, way)
+        for name, mode in (("PyTorch", "eager"), ("torch.compile", "compiled")):
+            found[name] = torch_peer(params, images, k, threads, mode)
     if "jax" not in missing:
         found["JAX"] = jax_peer(params, images, k, threads)
     return found, missing

@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 from training import minivae_step, trained
 
 import minivae as mv
-from minivae.model import chunks
-from minivae.threads import count
+from minivae.engine.batching import chunks
+from minivae.engine.threads import count
 
 B, D, L = 100, 784, 50
 
@@ -67,7 +67,7 @@ def others(images, calls):
 def main():
     n, images = count(), mv.load("mnist").train_images
     model = trained(images, B, K)
-    n_chunks = n * len(chunks(model, B // n, K))
+    n_chunks = n * len(chunks(slice(0, B // n), K))
     operations = [*products(B // n_chunks, n_chunks), *others(B // n_chunks, n_chunks)]
     with threadpool_limits(1):
         flop_rate, byte_rate = sgemm_rate(1) * 1e6, copy_rate(2) * 1e6  # a millisecond

@@ -1,7 +1,7 @@
 """Time minivae's training step, and its evaluation, against PyTorch and JAX.
 
 The model is the paper's, 784-200-200-50, with the IWAE bound, in float32; a step
-binarizes a minibatch of MNIST, draws eps, differentiates and takes a step of Adam. All
+binarizes a batch of MNIST, draws eps, differentiates and takes a step of Adam. All
 contenders start from the parameters that minivae has after 500 steps, and take turns in
 one process: A B C, A B C, ... . Before they are timed, their losses on the same pixels
 and noise are compared. Run it with nothing else running:
@@ -16,6 +16,7 @@ measures, into FOLDER.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -30,10 +31,11 @@ from machine import RESULTS, median_ms, processor, sgemm_rate, versions
 from peers import peers
 
 import minivae as mv
-from minivae import threads
-from minivae.model import chunks
-from minivae.threads import each, shares
-from minivae.train import run_step
+from minivae.engine.batching import chunks, shards
+from minivae.engine.objective import resolve
+from minivae.engine.threads import count, each
+from minivae.settings import check_settings
+from minivae.training import Training, step_gradient
 
 SIZES = ((100, 1), (100, 5), (100, 50), (20, 1), (20, 5), (20, 50))
 TRAINED, ROUNDS, PER_ROUND, DISCARDED = 500, 8, 10, 4
@@ -49,16 +51,20 @@ TARGETS = {
 
 
 def minivae_step(model, images, k, backward):
-    """A function of the numbers of a minibatch's images: one step of training."""
-    adam, state, count = mv.Adam(model.params), {"baseline": np.zeros(())}, [0]
-    config = {
-        "bound": "iwae", "estimator": "reparam", "options": {}, "backward": backward,
-        "tau": 0.1, "k": k, "seed": 0, "binarization": "dynamic",
-    }  # fmt: skip
+    """A function of the numbers of a batch's images: one step of training."""
+    how = {"bound": "iwae", "estimator": "reparam", "backward": backward, "tau": 0.1}
+    settings = check_settings(
+        model, k=k, options={}, epochs=1, learning_rate=1e-3, stages=None, batch=1,
+        epsilon=1e-8, binarization="dynamic", seed=0, data=None, **how,
+    )  # fmt: skip
+    objective = resolve(model, k, options={}, **how)
+    adam, numbers = mv.Adam(model.params), itertools.count(1)
+    training = Training(model, images, settings, objective, adam, np.zeros(()))
 
     def step(indices):
-        count[0] += 1
-        return run_step(model, adam, state, images, indices, config, 1, count[0])
+        value, grads = step_gradient(training, indices, 1, next(numbers))
+        if not (np.isfinite(float(value)) and adam.step(grads)):
+            raise mv.NonFiniteError("in a step that was to be timed")
 
     return step
 
@@ -79,8 +85,8 @@ def copy_of(model):
     return other
 
 
-def floor_ms(model, B, K):
-    """The step's matrix products alone, shared and chunked as minivae does it."""
+def floor_ms(B, K):
+    """The step's matrix products alone, in shards and chunks as minivae has them."""
     rng = np.random.default_rng(0)
 
     def normal(*shape):
@@ -89,29 +95,28 @@ def floor_ms(model, B, K):
     q = [normal(784, 200), normal(200, 200), normal(200, 50), normal(200, 50)]
     p = [normal(50, 200), normal(200, 200), normal(200, 784)]
     x, h1, h2, dz = normal(B, 784), normal(B, 200), normal(B, 200), normal(B, 50)
-    rows = max(part.stop - part.start for part in chunks(model, B, K)) * K
+    rows = max(part.stop - part.start for part in chunks(slice(0, B), K)) * K
     a = [normal(rows, n) for n in (50, 200, 200, 784)]
     da = [normal(rows, n) for n in (50, 200, 200, 784)]  # else BLAS sees A.T A
 
-    def products(images):
-        n = images.stop - images.start
-        for layer, W in zip((x, h1, h2, h2), q):
-            layer[:n] @ W
-        for chunk in chunks(model, n, K):
-            r = (chunk.stop - chunk.start) * K
+    def products(shard):
+        for images in chunks(shard, K):
+            n, r = images.stop - images.start, (images.stop - images.start) * K
+            for layer, W in zip((x, h1, h2, h2), q):
+                layer[:n] @ W
             for layer, W in zip(a, p):
                 layer[:r] @ W
             for i in (2, 1, 0):
                 a[i][:r].T @ da[i + 1][:r]
                 da[i + 1][:r] @ p[i].T
-        for W in q[2:]:
-            h2[:n].T @ dz[:n]
-            dz[:n] @ W.T
-        h1[:n].T @ h2[:n]
-        h2[:n] @ q[1].T
-        x[:n].T @ h1[:n]
+            for W in q[2:]:
+                h2[:n].T @ dz[:n]
+                dz[:n] @ W.T
+            h1[:n].T @ h2[:n]
+            h2[:n] @ q[1].T
+            x[:n].T @ h1[:n]
 
-    return median_ms(lambda: each(products, shares(0, B, K)), repeats=30)
+    return median_ms(lambda: each(products, shards(0, B, K)), repeats=30)
 
 
 def race(contenders, images, B, rounds):
@@ -136,7 +141,7 @@ def race_steps(images, B, K):
     x = mv.binarize(images[:B], rng)
     eps = model.draw_eps(B, K, rng)
     ours = -mv.bound_and_grad(model, x, eps)[0]
-    found, _ = peers(model.params, images, K, threads.count())
+    found, _ = peers(model.params, images, K, count())
     losses = {name: loss(x, eps[0]) for name, (loss, _, _) in found.items()}
     for name, loss in losses.items():
         if abs(loss - ours) > 1e-4 * abs(ours):
@@ -149,7 +154,7 @@ def race_steps(images, B, K):
     race(contenders, images, B, rounds=1)  # compiles and warms up
     rounds = race(contenders, images, B, ROUNDS)
     row = {"B": B, "K": K, "loss": ours, "rounds": rounds}
-    row["floor_ms"] = floor_ms(model, B, K)
+    row["floor_ms"] = floor_ms(B, K)
     row["ms"] = {name: float(np.median(times)) for name, times in rounds.items()}
     return row
 
@@ -183,7 +188,7 @@ def race_evaluation(images, k=5000, n=20):
     """Seconds of the NLL of ``n`` images with ``k`` weights each, and the rate."""
     model = trained(images, 100, 5)
     x = mv.binarize(images[:n], np.random.default_rng(0))
-    found, _ = peers(model.params, images, 5, threads.count())
+    found, _ = peers(model.params, images, 5, count())
     contenders = {
         "minivae": lambda: mv.evaluate(model, x, k, progress=False).nll,
     } | {name: lambda f=f: f(x, k) for name, (_, _, f) in found.items()}
@@ -249,8 +254,8 @@ else:
     elif name == "sparse": step = minivae_step(model, images, {k}, "sparse")
     elif name == "JAX": _, step, _ = jax_peer(model.params, images, {k}, 2)
     else:
-        way = "eager" if name == "PyTorch" else "compiled"
-        _, step, _ = torch_peer(model.params, images, {k}, 2, way)
+        mode = "eager" if name == "PyTorch" else "compiled"
+        _, step, _ = torch_peer(model.params, images, {k}, 2, mode)
     for _ in range(5): step(np.arange(100))
 print((kilobytes("VmHWM") - level) / 1024)
 """
@@ -372,7 +377,7 @@ def main():
         gpu.main(args.out)
         return
     images = mv.load("mnist").train_images
-    n_threads = threads.count()
+    n_threads = count()
     model = mv.VAE(784, rng=np.random.default_rng(0))
     _, missing = peers(model.params, images[:1], 1, n_threads)
     for name in missing:

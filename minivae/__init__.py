@@ -3,7 +3,7 @@
 Every backward pass is written by hand, beside its forward, and derived in the numbered
 chapters of ``derivations/``, whose equations the code cites by number.
 
-Sizes      B images in a minibatch, K importance samples (the papers' k), D visible
+Sizes      B images in a batch, K importance samples (the papers' k), D visible
            units, H hidden units, L latent units; R = B * K rows, of which row r is
            sample r % K of image r // K
 Symbols    x (B, D); eps, z (B, K, L); mu, log_sigma (B, L); log_w (B, K)
@@ -11,22 +11,41 @@ Symbols    x (B, D); eps, z (B, K, L); mu, log_sigma (B, L); log_w (B, K)
            dz means d(objective)/dz. The objective is maximised, and only the optimiser
            knows the sign.
 
-Data flows one way, and a module imports only from those before it:
+Data flows one way, and a file imports only from those before it:
 
-    kernels  inputs  noise  params  threads  layers  mlp  gaussian  bernoulli  model
-    bounds  estimators  gradient  adam  data  checkpoint  train  evaluate  check  plots
-    reproduce  cli
+    layers  bernoulli  gaussian  networks  log_weights  bounds  estimators  gradient
+    model  adam  settings  runs  training  evaluation  sumo  check  gradcheck  plots
+    experiments  cli
+
+``kernels``, ``engine`` and ``data`` import nothing of these. ``minimal`` is the whole
+on one page. A reader of the mathematics need not open ``engine``: threads, noise by
+counter, files, what a GPU needs.
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
+from . import plots
 from .adam import Adam
-from .bounds import BOUNDS
 from .check import check_gradients
 from .data import binarize, load
-from .estimators import ESTIMATORS
-from .evaluate import Evaluation, evaluate
+from .engine.registry import (
+    BOUNDS,
+    ESTIMATORS,
+    Option,
+    register_bound,
+    register_estimator,
+)
+from .evaluation import Evaluation, evaluate
 from .gradient import bound_and_grad
 from .model import VAE
-from .train import PRESETS, NonFiniteError, Run, load_run, train
+from .runs import Run, load_run
+from .settings import PRESETS
+from .training import NonFiniteError, train
+
+try:
+    __version__ = version("minivae")
+except PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "unknown"
 
 __all__ = [
     "BOUNDS",
@@ -36,6 +55,7 @@ __all__ = [
     "Adam",
     "Evaluation",
     "NonFiniteError",
+    "Option",
     "Run",
     "binarize",
     "bound_and_grad",
@@ -43,5 +63,8 @@ __all__ = [
     "evaluate",
     "load",
     "load_run",
+    "plots",
+    "register_bound",
+    "register_estimator",
     "train",
 ]

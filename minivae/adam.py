@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from .inputs import choose
-from .kernels import DEVICE_OF, DEVICES
-from .kernels import adam as adam_kernel
-from .params import Params
+from .engine.checks import choose
+from .engine.params import Params
+from .kernels import DEVICE_OF, DEVICES, load_ops
+from .kernels.device import on_host
 
 
 class Adam:
@@ -35,24 +35,24 @@ class Adam:
 
     def __init__(
         self,
-        params,
-        learning_rate=1e-3,
-        beta1=0.9,
-        beta2=0.999,
-        epsilon=1e-8,
-        kernels=None,
+        params: Params,
+        learning_rate: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        kernels: str | None = None,
     ):
         self.params, self.learning_rate = params, learning_rate
         self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
         if not isinstance(params, Params):
             raise TypeError(
-                "params must be a model's, or another minivae.params.Params;"
+                "params must be a model's, or another Params;"
                 f" got {type(params).__name__}"
             )
         if kernels is None:
-            on_host = type(params.vector) is np.ndarray
-            kernels = DEVICES["cpu" if on_host else "cuda"][-1]
-        self.kernels = choose("kernels", kernels, DEVICE_OF)
+            device = "cpu" if on_host(params.vector) else "cuda"
+            kernels = DEVICES[device][-1]
+        self.ops = load_ops(choose("kernels", kernels, DEVICE_OF))
         self.t = np.zeros((), np.int64, like=params.vector)
         self.m, self.v = params.zeros(), params.zeros()
 
@@ -80,9 +80,16 @@ class Adam:
             in_order = {name: grads[name] for name in self.params}
             grads = Params.of(in_order, self.params.vector.dtype)
         self.t += 1
-        t = self.t if self.kernels == "cuda" else int(self.t)
-        vectors = [arrays.vector for arrays in (self.params, grads, self.m, self.v)]
-        settings = self.learning_rate, self.beta1, self.beta2, self.epsilon
         # on one thread: the vectors stream through the cache, and waking another thread
         # costs what it saves
-        return adam_kernel.VERSIONS[self.kernels].step(*vectors, t, *settings)
+        return self.ops.adam(
+            self.params.vector,
+            grads.vector,
+            self.m.vector,
+            self.v.vector,
+            t=self.t if self.ops.name == "cuda" else int(self.t),
+            learning_rate=self.learning_rate,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            epsilon=self.epsilon,
+        )

@@ -1,25 +1,22 @@
 """The decoder's head: a linear layer and the Bernoulli log-likelihood of its logits, as
 one layer.
 
-They are one layer so that the logits, the widest array of the whole walk, live only
-between this forward and this backward, a chunk at a time.
+They are one layer so that the logits, the widest array of all, live only between this
+forward and this backward, a chunk at a time.
 """
 
 import numpy as np
 
-from .kernels import bernoulli as bernoulli_kernel
-from .layers import linear_backward, linear_backward_params, linear_forward
+from .layers import linear_backward, linear_forward
 
 
-def bernoulli_forward(h, params, name, x, kernels):
+def bernoulli_forward(model, name, h, x):
     """log p(x|z) of each image under each of its K samples.
 
     Parameters
     ----------
     h : ndarray of shape (B * K, H)
         The decoder's last hidden layer; row r is sample r % K of image r // K.
-    params : dict
-        Holds ``name.W`` (H, D) and ``name.b`` (D,).
     x : ndarray of shape (B, D)
         Zeros and ones.
 
@@ -27,37 +24,28 @@ def bernoulli_forward(h, params, name, x, kernels):
     -------
     log_px : ndarray of shape (B, K) float64
         In nats.
-    cache : tuple
+    a : ndarray of shape (B * K, D)
+        The logits without their bias, for the backward.
     """
-    W, b = params[f"{name}.W"], params[f"{name}.b"]
-    a, _ = linear_forward(h, W, None, kernels)
-    a = a.reshape(len(x), -1, x.shape[1])  # (B, K, D)
-    log_px = bernoulli_kernel.VERSIONS[kernels].forward(a, b, x)  # (B, K)  eq. 8.4
-    return log_px, (h, W, a, b, x)
+    W, b = model.params[f"{name}.W"], model.params[f"{name}.b"]
+    a = model.ops.matmul(h, W)  # (B * K, D)
+    log_px = model.ops.bernoulli(a.reshape(len(x), -1, len(b)), b, x)  # eq. 8.4
+    return log_px, a
 
 
-def bernoulli_backward(cache, grads, name, coef, kernels):
-    """dh with seed 1 per row, (B * K, H). It uses the cache up.
+def bernoulli_backward(model, name, a, h, x, **how):
+    """dh with seed 1 per row, (B * K, H); ``a`` may be overwritten.
 
-    Adds the head's gradients to ``grads``, row r counted ``coef[r]`` times.
+    The keywords ``grads`` and ``coef`` are those of `linear_backward`.
     """
-    h, W, a, b, x = cache
-    dlogits = bernoulli_kernel.VERSIONS[kernels].backward(a, b, x)  # eq. 8.6
-    dlogits = dlogits.reshape(len(h), W.shape[1])  # (B * K, D)
-    linear_backward_params(dlogits, (h, W), grads, name, kernels, coef)
-    return linear_backward(dlogits, (h, W), kernels)
+    b = model.params[f"{name}.b"]
+    K = len(a) // max(1, len(x))  # there may be no rows, and no images
+    logits = a.reshape(len(x), K, len(b))  # (B, K, D), but for the bias
+    dlogits = model.ops.bernoulli_backward(logits, b, x)  # eq. 8.6
+    return linear_backward(model, name, dlogits.reshape(a.shape), h, **how)
 
 
-def bernoulli_cache_rows(cache, rows):
-    """The cache of some rows only, each of them the one sample of its own image."""
-    h, W, a, b, x = cache
-    K = a.shape[1]
-    a = a.reshape(len(h), 1, -1)
-    return h[rows], W, a[rows], b, x[rows // K]
-
-
-def bernoulli_mean(h, params, name, kernels):
+def bernoulli_mean(model, name, h):
     """The probabilities of a one, (R, D): for pictures, never for a likelihood."""
-    W, b = params[f"{name}.W"], params[f"{name}.b"]
-    logits, _ = linear_forward(h, W, b, kernels)
+    logits = linear_forward(model, name, h)
     return 0.5 * (1 + np.tanh(0.5 * logits))  # a sigmoid that cannot overflow

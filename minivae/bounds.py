@@ -1,179 +1,130 @@
 """Every bound: K log-weights of one image -> the bound, and its first two derivatives.
 
-A bound returns three float64 arrays:
+A bound takes log_w (B, K), float64, in nats, and returns three float64 arrays:
 
     value (B,)     the bound, in nats
     c     (B, K)   d value / d log_w[k]; every row sums to 1
     dc    (B, K)   d c[k] / d log_w[k], the Hessian's diagonal
 
-A row whose value is -inf has c = dc = 0: it cannot be improved by any small step. To
-add a bound, write the function and name it in `BOUNDS`; the gradient checks, the
-unbiasedness tests and the command line pick it up there. Options are keywords.
+A dead row, whose value is -inf, has c = dc = 0: it cannot be improved by any small
+step. The decorator sees to that, and to the arguments; `minivae.BOUNDS` holds the
+checked functions, and the gradient checks, the tests and the command line take them
+from there. So a bound is one function in one place (chapter 13). One that returns no dc
+goes with every estimator but `dreg`.
 """
 
 import numpy as np
 
-from .kernels import softmax
+from .engine.registry import Option, register_bound
 
 
-def elbo(log_w, *, kernels="numpy"):
+@register_bound()
+def elbo(log_w):
     """The evidence lower bound, sampled: the mean of K log-weights.
 
     Kingma & Welling 2013 (eq. 3.4).
-
-    Parameters
-    ----------
-    log_w : ndarray of shape (B, K)
-        Log-weights, in nats.
-    kernels : str
-        The version of the kernels to use.
-
-    Returns
-    -------
-    value, c, dc : ndarray of shape (B,), (B, K), (B, K), float64
-
-    Raises
-    ------
-    ValueError
-        If ``log_w`` is not (B, K) with K >= 1.
     """
-    log_w = check_log_w(log_w)
     value = log_w.mean(axis=1)  # eq. 3.4
     c = np.full_like(log_w, 1 / log_w.shape[1])  # eq. 10.3
-    return value, *zero_where_hopeless(value, c, np.zeros_like(c))
+    return value, c, np.zeros_like(c)
 
 
-def iwae(log_w, *, kernels="numpy"):
+@register_bound()
+def iwae(log_w, *, ops):
     """The importance weighted bound: log of the mean of K weights.
 
-    Burda et al. 2016, eq. 8 (eq. 9.1). Parameters, returns and errors as for `elbo`,
-    with which it agrees to the last bit where K = 1.
+    Burda et al. 2016, eq. 8 (eq. 9.1). It agrees with `elbo` to the last bit where
+    K = 1.
     """
-    log_w = check_log_w(log_w)
-    lse, w_norm = softmax.VERSIONS[kernels].forward(log_w)
-    value = lse - np.log(log_w.shape[1])  # eq. 9.1
+    log_sum, w_norm = ops.softmax(log_w)
+    value = log_sum - np.log(log_w.shape[1])  # eq. 9.1
     return value, w_norm, w_norm * (1 - w_norm)  # eqs. 10.2 and 10.4
 
 
-def miwae(log_w, *, m, kernels="numpy"):
+@register_bound(m=Option(int, 2, "how many groups the k samples are split into"))
+def miwae(log_w, *, m, ops):
     """The mean of the IWAE bounds of ``m`` equal groups of samples.
 
-    Rainforth et al. 2018 (eq. 13.1). m = 1 is `iwae`, and m = K is `elbo`.
-
-    Parameters
-    ----------
-    log_w, kernels
-        As for `elbo`.
-    m : int
-        How many groups; it divides K.
-
-    Raises
-    ------
-    ValueError
-        If ``m`` does not divide K.
+    Rainforth et al. 2018 (eq. 13.1). m = 1 is `iwae`, and m = K is `elbo`. Raises
+    ValueError if ``m`` does not divide K.
     """
-    log_w = check_log_w(log_w)
     B, K = log_w.shape
-    if isinstance(m, bool) or not isinstance(m, (int, np.integer)) or m < 1 or K % m:
+    if m < 1 or K % m:
         raise ValueError(f"m must be a whole number that divides K = {K}; got {m!r}")
-    group_value, u, du = iwae(log_w.reshape(B * m, K // m), kernels=kernels)
+    group_value, u, du = iwae(log_w.reshape(B * m, K // m), ops=ops)
     value = group_value.reshape(B, m).mean(axis=1)  # eq. 13.1
-    c, dc = u.reshape(B, K) / m, du.reshape(B, K) / m  # eq. 13.2
-    return value, *zero_where_hopeless(value, c, dc)
+    return value, u.reshape(B, K) / m, du.reshape(B, K) / m  # eq. 13.2
 
 
-def ciwae(log_w, *, beta, kernels="numpy"):
+@register_bound(beta=Option(float, 0.3, "the ELBO's part of the mixture, from 0 to 1"))
+def ciwae(log_w, *, beta, ops):
     """beta times the ELBO and 1 - beta times the IWAE bound.
 
-    Rainforth et al. 2018 (eq. 13.3).
-
-    Parameters
-    ----------
-    log_w, kernels
-        As for `elbo`.
-    beta : float
-        In [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If ``beta`` is not in [0, 1].
+    Rainforth et al. 2018 (eq. 13.3). Raises ValueError if ``beta`` is not in [0, 1].
     """
     if not 0 <= beta <= 1:
         raise ValueError(f"beta must be in [0, 1]; got {beta!r}")
-    parts = [(beta, elbo), (1 - beta, iwae)]
-    # a weight of 0 would turn a value of -inf into NaN
-    parts = [(a, bound(log_w, kernels=kernels)) for a, bound in parts if a > 0]
-    value, c, dc = (sum(a * part[i] for a, part in parts) for i in range(3))  # eq. 13.3
-    return value, *zero_where_hopeless(value, c, dc)
+    if beta == 0:  # a factor of 0 would turn a value of -inf into NaN
+        return iwae(log_w, ops=ops)
+    if beta == 1:
+        return elbo(log_w)
+    pairs = zip(elbo(log_w), iwae(log_w, ops=ops))
+    return tuple(
+        beta * of_elbo + (1 - beta) * of_iwae for of_elbo, of_iwae in pairs
+    )  # eq. 13.3
 
 
-def vr(log_w, *, alpha, kernels="numpy"):
+@register_bound(alpha=Option(float, 0.4, "the order: 0 is iwae, and 1 is elbo"))
+def vr(log_w, *, alpha, ops):
     """The variational Renyi bound of order alpha.
 
     Li & Turner 2016, eq. 14 (eq. 19.1). alpha = 0 is `iwae`, alpha = 1 is `elbo`; a
-    bound from below for alpha >= 0, and its K-sample estimate for every alpha.
-
-    Parameters
-    ----------
-    log_w, kernels
-        As for `elbo`.
-    alpha : float
-
-    Raises
-    ------
-    ValueError
-        If ``alpha`` is not finite.
+    bound from below for alpha >= 0, and its K-sample estimate for every alpha. Raises
+    ValueError if ``alpha`` is not finite.
     """
     if not np.isfinite(alpha):
         raise ValueError(f"alpha must be finite; got {alpha!r}")
     if alpha == 1:
-        return elbo(log_w, kernels=kernels)
-    log_w, s = check_log_w(log_w), 1 - alpha
-    _, v = softmax.VERSIONS[kernels].forward(s * log_w)
+        return elbo(log_w)
+    s = 1 - alpha
+    _, v = ops.softmax(s * log_w)
     pivot = log_w.max(axis=1) if s > 0 else log_w.min(axis=1)
-    hopeless = pivot == -np.inf
-    # any numbers in the hopeless rows: they are set below
-    pivot, log_w = np.where(hopeless, 0, pivot), np.where(hopeless[:, None], 0, log_w)
+    dead = pivot == -np.inf
+    # any numbers in the dead rows: their value is set below
+    pivot, log_w = np.where(dead, 0, pivot), np.where(dead[:, None], 0, log_w)
     # log1p and expm1: for a small s the mean is nearly 1, and its logarithm nearly s
     grown = np.expm1(s * (log_w - pivot[:, None])).mean(axis=1)
-    value = np.where(hopeless, -np.inf, pivot + np.log1p(grown) / s)  # eq. 19.1
-    c, dc = v, s * v * (1 - v)  # eq. 19.2
-    return value, *zero_where_hopeless(value, c, dc)
+    value = np.where(dead, -np.inf, pivot + np.log1p(grown) / s)  # eq. 19.1
+    return value, v, s * v * (1 - v)  # eq. 19.2
 
 
-def jackknife(log_w, *, kernels="numpy"):
+@register_bound()
+def jackknife(log_w, *, ops):
     """The jackknife bound of order 1: the IWAE bound less its bias of order 1/K.
 
-    Nowozin 2018 (eq. 19.3). Not a lower bound, and c can be negative. Parameters,
-    returns and errors as for `elbo`, and K must be at least 2.
+    Nowozin 2018 (eq. 19.3). Not a lower bound, and c can be negative. Where all
+    log-weights but one are -inf, there is no bias to be estimated, as a bound without
+    that one is -inf: the row is that of `iwae`. Raises ValueError if K is 1.
     """
-    log_w = check_log_w(log_w)
     K = log_w.shape[1]
     if K < 2:
         raise ValueError(f"jackknife needs K >= 2; got K = {K}")
-    value, w_norm, dw_norm = iwae(log_w, kernels=kernels)
+    value, w_norm, dw_norm = iwae(log_w, ops=ops)
     rest = leave_one_out(log_w)  # log of the sum of the others' weights
+    alone = (rest.min(axis=1) == -np.inf)[:, None]  # and dead rows
+    rest = np.where(alone, 0, rest)  # any number: these rows are set below
     a = (K - 1) / K
-    hopeless = value == -np.inf
-    rest = np.where(hopeless[:, None], 0, rest)  # any number: these rows are set below
     others = (rest - np.log(K - 1)).mean(axis=1)
-    value = np.where(hopeless, -np.inf, K * value - (K - 1) * others)  # eq. 19.3
+    corrected = K * value - (K - 1) * others  # eq. 19.3
     # r_ik = w_k / (sum of all but w_i); the sums over i != k are leave-one-out too
     r = np.exp(log_w + leave_one_out(-rest))  # eq. 19.4
     r2 = np.exp(2 * log_w + leave_one_out(-2 * rest))
     c, dc = K * w_norm - a * r, K * dw_norm - a * (r - r2)  # eq. 19.5
-    return value, *zero_where_hopeless(value, c, dc)
-
-
-BOUNDS = {
-    "elbo": elbo,
-    "iwae": iwae,
-    "miwae": miwae,
-    "ciwae": ciwae,
-    "vr": vr,
-    "jackknife": jackknife,
-}
+    return (
+        np.where(alone[:, 0], value, corrected),
+        np.where(alone, w_norm, c),
+        np.where(alone, dw_norm, dc),
+    )
 
 
 def leave_one_out(a):
@@ -197,19 +148,3 @@ def running_logsumexp(a):
         added = np.logaddexp(a[:, shift:], a[:, :-shift])
         a, shift = np.concatenate([a[:, :shift], added], axis=1), 2 * shift
     return a
-
-
-def zero_where_hopeless(value, c, dc):
-    """c and dc, zero in the rows whose value is -inf."""
-    hopeless = (value == -np.inf)[:, None]
-    return np.where(hopeless, 0, c), np.where(hopeless, 0, dc)
-
-
-def check_log_w(log_w):
-    """``log_w`` as float64 of shape (B, K), or a ValueError that says what it was."""
-    if not hasattr(log_w, "astype"):  # which arrays of the device have, too
-        log_w = np.asarray(log_w)
-    log_w = log_w.astype(np.float64, copy=False)
-    if log_w.ndim != 2 or log_w.shape[1] == 0:
-        raise ValueError(f"log_w must be (B, K) with K >= 1; got shape {log_w.shape}")
-    return log_w

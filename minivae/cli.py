@@ -10,37 +10,34 @@ import inspect
 import os
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from . import plots
-from .bounds import BOUNDS
-from .check import (
-    BOUND_OPTIONS,
-    TOLERANCE,
-    check_gradients,
-    check_pieces,
-    small_model,
-)
-from .checkpoint import write_json
+from . import __version__, plots
 from .data import binarize, load
-from .estimators import CLAIMS, ESTIMATORS, IWAE_ONLY
-from .evaluate import evaluate
-from .gradient import BACKWARDS, BOUND_NAMES
+from .engine.checks import DTYPES
+from .engine.files import write_json
+from .engine.objective import BACKWARDS
+from .engine.registry import BOUNDS, CLOSED_FORMS, ESTIMATORS, bound_names
+from .evaluation import evaluate
+from .experiments import EXPERIMENTS
+from .experiments.demo import demo
+from .gradcheck import gradcheck
 from .kernels import DEVICE_OF, DEVICES, NAMES
-from .model import DTYPES, LIKELIHOODS, VAE
-from .reproduce import EXPERIMENTS
-from .train import BINARIZATIONS, PRESETS, NonFiniteError, load_run, train
+from .model import LIKELIHOODS, VAE
+from .runs import load_run
+from .settings import BINARIZATIONS, PRESETS
+from .training import NonFiniteError, train
 
-GO_ON = "To go on from there, run the same command again."
+RESUME = "The same command again resumes there."
 # the paper's architectures, by the number of stochastic layers
 ARCHITECTURES = {
     1: {"latent_dims": (50,), "hidden_dims": ((200, 200),)},
     2: {"latent_dims": (100, 50), "hidden_dims": ((200, 200), (100, 100))},
 }
+DATA_PATH_HELP = "The path of OMNIGLOT's chardata.mat. Left out, it is fetched."
 
 
 def main(argv=None):
@@ -53,7 +50,7 @@ def main(argv=None):
         finally:
             sys.stdout.flush()  # here, where a closed pipe can be caught, not at exit
     except KeyboardInterrupt as stop:
-        reason = f"{stop}. {GO_ON}" if str(stop) else "stopped"
+        reason = f"{stop}. {RESUME}" if str(stop) else "stopped"
         print(f"\nminivae: {reason}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -83,7 +80,7 @@ def train_command(args):
     shape = ARCHITECTURES[args.layers].copy()
     own = {"latent_dims": args.latent_dims, "hidden_dims": args.hidden_dims}
     shape |= {key: value for key, value in own.items() if value is not None}
-    options = {"m": args.m, "beta": args.beta, "alpha": args.alpha}
+    options = {name: getattr(args, name) for name in registered_options()}
     options = {key: value for key, value in options.items() if value is not None}
     data = load(args.data, args.data_path)
     model = VAE(
@@ -116,7 +113,7 @@ def train_command(args):
     figures = args.out / "figures"
     label = f"{args.bound}, k = {args.k}"
     plots.learning_curves({label: history}, figures / "learning_curves.png")
-    draw_model(model, data, figures)
+    plots.draw_model(model, data.test_images, figures)
     if model.latent_dims == (2,):
         plots.manifold(model, figures / "manifold.png")
     print(
@@ -127,20 +124,6 @@ def train_command(args):
     path = ["--data-path", str(args.data_path)] if args.data_path else []
     print("next:", shlex.join(["minivae", "evaluate", str(args.out), *path]))
     return 0
-
-
-def draw_model(model, data, figures):
-    """The pictures that need no evaluation: samples and reconstructions."""
-    plots.samples(model, figures / "samples.png", np.random.default_rng(0))
-    x = binarize(data.test_images[:50], np.random.default_rng(0))
-    plots.reconstructions(model, x, figures / "reconstructions.png")
-
-
-def draw_evaluations(evaluations, figures):
-    """The pictures of one or more evaluations (label -> Evaluation)."""
-    plots.active_units(evaluations, figures / "active_units.png")
-    plots.bound_against_k(evaluations, figures / "bound_against_k.png")
-    plots.normalised_weights(evaluations, figures / "normalised_weights.png")
 
 
 def evaluate_command(args):
@@ -166,7 +149,9 @@ def evaluate_command(args):
     name += "".join(f"_{key}_{seed}" for key, seed in seeds.items() if seed)
     path, figures = args.run / f"{name}.json", args.run / "figures"
     write_json(path, result.summary() | seeds)
-    draw_evaluations({f"{run.config['bound']}, k = {run.config['k']}": result}, figures)
+    plots.draw_evaluations(
+        {f"{run.config['bound']}, k = {run.config['k']}": result}, figures
+    )
     print(f"saved: {path}   pictures: {figures}")
     return 0
 
@@ -205,41 +190,8 @@ def gradcheck_command(args):
 
     The table gives the worst figure of each array, over bounds and kernels.
     """
-    x = binarize(load("mnist").test_images[:4], np.random.default_rng(0))
-    checks = []  # (where, Check)
-    for kernels in args.kernels:
-        checks += [(kernels, check) for check in check_pieces(kernels)]
-        rng = np.random.default_rng(0)
-        settings = {"rng": rng, "device": DEVICE_OF[kernels], "kernels": kernels}
-        real = VAE(784, dtype=np.float64, **settings)
-        models = {
-            "784-200-200-50": (real, x, real.draw_eps(len(x), 4, rng)),
-            "two layers": small_model(kernels, (4, 3), ((6, 5), (4, 5)), k=4),
-        }
-        for name, (model, *inputs) in models.items():
-            for bound in BOUND_NAMES:
-                if bound == "elbo_kl" and len(model.latent_dims) > 1:
-                    continue
-                options = BOUND_OPTIONS.get(bound, {})
-                for check in check_gradients(model, *inputs, bound, **options):
-                    check = check._replace(name=f"{name}: {check.name}")
-                    checks.append((f"{bound}, {kernels}", check))
-    worst = {}
-    for where, check in checks:
-        if check.name not in worst or not check.error <= worst[check.name][1].error:
-            worst[check.name] = where, check
-    print(f"{'array':<30} {'error':>8} {'analytic':>22} {'numeric':>22}  worst in")
-    for where, check in worst.values():
-        flag = "" if check.error <= TOLERANCE else "  FAILED"
-        numbers = f"{check.error:8.1e} {check.analytic:22.14e} {check.numeric:22.14e}"
-        print(f"{check.name:<30} {numbers}  {where}{flag}")
-    failed = sum(not check.error <= TOLERANCE for _, check in checks)
-    top = max(check.error for _, check in checks)
-    print(
-        f"\n{len(checks)} checks of 3 directions each, kernels"
-        f" {' and '.join(args.kernels)}; error = |analytic - numeric| / (|gradient|"
-        f" |direction|)\nworst {top:.1e}, allowed {TOLERANCE:.0e}; {failed} failed"
-    )
+    table, failed = gradcheck(args.kernels)
+    print(table)
     return 1 if failed else 0
 
 
@@ -249,61 +201,16 @@ def reproduce_command(args):
     snr: signal-to-noise ratio of the gradients against K, on the linear-Gaussian toy of
     Rainforth et al. (2018) and on an MNIST model. estimators: the same model trained by
     each estimator. sparse: the sparse backward against the dense one, by NLL and time.
-    Each goes on where it was stopped.
+    The same command again resumes each where it was stopped.
     """
     folder = args.out or Path("runs") / args.experiment
     print(f"{EXPERIMENTS[args.experiment](folder)}\n\nwritten: {folder}")
     return 0
 
 
-DEMO_RUNS = {"VAE (k = 1)": ("elbo", 1), "IWAE (k = 5)": ("iwae", 5)}
-DEMO_EPOCHS, DEMO_IMAGES = 6, 300
-
-
 def demo_command(args):
     """Train a VAE and an IWAE on MNIST, and compare them in a table and pictures."""
-    data = load("mnist")
-    histories, evaluations, lines = {}, {}, []
-    for label, (bound, k) in DEMO_RUNS.items():
-        print(f"{label}: {DEMO_EPOCHS} epochs, then {DEMO_IMAGES} test images")
-        folder, rng = args.out / f"{bound}-{k}", np.random.default_rng(0)
-        model = VAE(784, rng=rng, x_mean=data.train_images.mean(axis=0))
-        history = train(
-            model,
-            data.train_images,
-            bound,
-            k,
-            epochs=DEMO_EPOCHS,
-            folder=folder,
-            test_images=data.test_images,
-        ).history
-        draw_model(model, data, folder / "figures")
-        start = time.perf_counter()
-        result = evaluate(model, data.test_images[:DEMO_IMAGES])
-        histories[label], evaluations[label] = history, result
-        lines.append(
-            f"| {label} | {result.bounds[k]:.2f} | {result.nll:.2f} |"
-            f" {result.active_units[0]} of 50 | {sum(history['seconds']):.0f} |"
-            f" {time.perf_counter() - start:.0f} |"
-        )
-    plots.learning_curves(histories, args.out / "learning_curves.png")
-    draw_evaluations(evaluations, args.out)
-    vae, iwae = evaluations.values()
-    table = "\n".join(
-        [
-            f"MNIST, 784-200-200-50, {DEMO_EPOCHS} epochs at batch 100, Adam 1e-3;"
-            f" on the first {DEMO_IMAGES} test images, NLL with k = 5000",
-            "",
-            "| model | its bound, nats | NLL, nats | active units |"
-            " training, s | evaluation, s |",
-            "|---|---|---|---|---|---|",
-            *lines,
-            "",
-            f"The IWAE's NLL is {abs(vae.nll - iwae.nll):.2f} nats"
-            f" {'lower' if iwae.nll < vae.nll else 'HIGHER'} than the VAE's.",
-        ]
-    )
-    (args.out / "table.md").write_text(table + "\n", encoding="utf-8")
+    table = demo(args.out)
     print(f"\n{table}\nPictures: {args.out}/*.png and {args.out}/*/figures/*.png")
     return 0
 
@@ -315,6 +222,7 @@ def parser():
         description="Variational and importance weighted autoencoders, with"
         " hand-written, checked gradients.",
     )
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
 
     def add(name, command, summary, example):
@@ -332,108 +240,205 @@ def parser():
                 help += " (default: %(default)s)"
             sub.add_argument(*names, help=help, **settings)
 
-        option("--threads", type=positive, help="to use, if not all")
+        option("--threads", type=positive, help="How many threads to use, if not all.")
         return option
 
     option = add(
         "train",
         train_command,
-        "train a model",
+        "Train a model.",
         "minivae train --bound iwae --k 50 --preset short --out runs/iwae50\n"
-        "  (the same command again goes on where Ctrl-C or a kill stopped it)",
+        "  (the same command again resumes where Ctrl-C or a kill stopped it)",
     )
-    option("--out", type=Path, required=True, help="the run's folder")
-    option("--data", choices=["mnist", "omniglot"], default="mnist", help="image set")
-    option("--data-path", type=Path, help="OMNIGLOT's chardata.mat; else fetched")
-    option("--bound", choices=BOUND_NAMES, default="iwae", help="the objective")
-    option("--k", type=positive, default=50, help="samples per image")
-    option("--m", type=positive, help="of bound miwae, estimator piwae: groups")
-    option("--beta", type=float, help="of bound ciwae: the ELBO's share")
-    option("--alpha", type=float, help="of bound vr: the order")
-    option("--estimator", choices=[*ESTIMATORS], default="reparam", help="of gradients")
-    option("--help-estimators", action=HelpEstimators, help="which are for what")
-    option("--backward", choices=BACKWARDS, default="all", help="which samples go back")
-    option("--tau", type=float, default=0.1, help="of backward sparse: the threshold")
+    option("--out", type=Path, required=True, help="The run's folder.")
+    option(
+        "--data", choices=["mnist", "omniglot"], default="mnist", help="The image set."
+    )
+    option("--data-path", type=Path, help=DATA_PATH_HELP)
+    option("--bound", choices=bound_names(), default="iwae", help="What is maximised.")
+    option("--k", type=positive, default=50, help="How many samples an image has.")
+    for name, (kind, help) in registered_options().items():
+        option(f"--{name}", type=positive if kind is int else kind, help=help)
+    option(
+        "--estimator",
+        choices=[*ESTIMATORS],
+        default="reparam",
+        help="How the gradient is estimated.",
+    )
+    option(
+        "--help-estimators",
+        action=HelpEstimators,
+        help="Show what each estimator is for, and exit.",
+    )
+    option(
+        "--backward",
+        choices=BACKWARDS,
+        default="all",
+        help="Which samples go through the backward pass: all, a single one, or the"
+        " sparse choice of those that count.",
+    )
+    option(
+        "--tau",
+        type=float,
+        default=0.1,
+        help="The threshold of --backward sparse: a smaller one keeps more samples.",
+    )
     option(
         "--preset",
         choices=[*PRESETS],
-        help="stages, batch, epsilon: burda has the paper's 3,280 epochs, short 121",
+        help="Stages of the learning rate, batch and epsilon in one word: burda has the"
+        " paper's 3,280 epochs, short has 121.",
     )
-    option("--epochs", type=positive, help="at one learning rate, without preset: 20")
-    option("--learning-rate", type=float, help="Adam's, without preset: 1e-3")
-    option("--epsilon", type=float, help="Adam's, without preset: 1e-8")
-    option("--batch", type=positive, help="images per step, without preset: 100")
-    layers = [*ARCHITECTURES]
-    option("--layers", type=int, choices=layers, default=1, help="stochastic layers")
-    option("--latent-dims", type=sizes, help="else, say 100,50: a comma between layers")
+    option(
+        "--epochs",
+        type=positive,
+        help="How many epochs, at one learning rate. Without a preset it is 20.",
+    )
+    option(
+        "--learning-rate",
+        type=float,
+        help="Adam's learning rate. Without a preset it is 1e-3.",
+    )
+    option("--epsilon", type=float, help="Adam's epsilon. Without a preset it is 1e-8.")
+    option(
+        "--batch",
+        type=positive,
+        help="How many images a step takes. Without a preset it is 100.",
+    )
+    option(
+        "--layers",
+        type=int,
+        choices=[*ARCHITECTURES],
+        default=1,
+        help="How many stochastic layers the paper's architecture has.",
+    )
+    option(
+        "--latent-dims",
+        type=sizes,
+        help="Latent units, if not the paper's: 100,50 has a comma between layers.",
+    )
     option(
         "--hidden-dims",
         type=layers_of_sizes,
-        help="of q, say 200,200/100,100: a slash between layers; p mirrors them",
+        help="Hidden units of q, if not the paper's: 200,200/100,100 has a slash"
+        " between stochastic layers. p mirrors them.",
     )
-    option("--likelihood", choices=LIKELIHOODS, default="bernoulli", help="of pixels")
-    option("--x-sigma", type=float, help="of likelihood gaussian: fixed, not learned")
-    option("--binarization", choices=BINARIZATIONS, help="each use, once, or not")
-    option("--seed", type=int, default=0, help="of everything random")
-    option("--dtype", choices=DTYPES, default="float32", help="of all arrays")
-    option("--device", choices=[*DEVICES], default="cpu", help="where to compute")
-    option("--kernels", choices=NAMES, help="their version on a CPU, if not numba")
+    option(
+        "--likelihood",
+        choices=LIKELIHOODS,
+        default="bernoulli",
+        help="The distribution of the pixels given z.",
+    )
+    option(
+        "--x-sigma",
+        type=float,
+        help="A fixed sigma for --likelihood gaussian. Without it sigma is learned.",
+    )
+    option(
+        "--binarization",
+        choices=BINARIZATIONS,
+        help="Draw the pixels anew at each use (dynamic), once (fixed), or not at all.",
+    )
+    option(
+        "--seed",
+        type=int,
+        default=0,
+        help="The seed of the weights, the order, the pixels and the noise.",
+    )
+    option("--dtype", choices=DTYPES, default="float32", help="The type of all arrays.")
+    option("--device", choices=[*DEVICES], default="cpu", help="Where to compute.")
+    option(
+        "--kernels",
+        choices=NAMES,
+        help="The version of the kernels on a CPU. Left out, it is numba.",
+    )
 
     option = add(
         "evaluate",
         evaluate_command,
-        "test NLL, bounds, active units",
+        "Measure the test NLL, bounds and active units.",
         "minivae evaluate runs/iwae50 --images 1000",
     )
-    option("run", type=Path, help="a run's folder")
-    option("--data-path", type=Path, help="OMNIGLOT's chardata.mat; else fetched")
-    option("--k", type=positive, default=5000, help="weights per image")
-    option("--images", type=positive, help="only so many test images")
-    option("--device", choices=[*DEVICES], default="cpu", help="where to compute")
-    option("--binarize-seed", type=int, default=0, help="of the test images' pixels")
-    option("--seed", type=int, default=0, help="of the weights")
+    option("run", type=Path, help="A run's folder.")
+    option("--data-path", type=Path, help=DATA_PATH_HELP)
+    option("--k", type=positive, default=5000, help="How many weights an image has.")
+    option("--images", type=positive, help="Take only so many test images.")
+    option("--device", choices=[*DEVICES], default="cpu", help="Where to compute.")
+    option(
+        "--binarize-seed",
+        type=int,
+        default=0,
+        help="The seed of the test images' pixels.",
+    )
+    option("--seed", type=int, default=0, help="The seed of the weights.")
 
     option = add(
         "sample",
         sample_command,
-        "draw from a trained model",
+        "Draw from a trained model.",
         "minivae sample runs/iwae50 --n 64 --out samples.png",
     )
-    option("run", type=Path, help="a run's folder")
-    option("--n", type=positive, default=100, help="how many")
-    option("--seed", type=int, default=0, help="of the draws")
-    option("--out", type=Path, help="the PNG, if not in the run's figures")
-    option("--data-path", type=Path, help="OMNIGLOT's chardata.mat; else fetched")
+    option("run", type=Path, help="A run's folder.")
+    option("--n", type=positive, default=100, help="How many images to draw.")
+    option("--seed", type=int, default=0, help="The seed of the draws.")
+    option("--out", type=Path, help="The PNG. Left out, it is in the run's figures.")
+    option("--data-path", type=Path, help=DATA_PATH_HELP)
     option(
-        "--between", type=int, nargs=2, metavar="I", help="two test images, by number"
+        "--between",
+        type=int,
+        nargs=2,
+        metavar="I",
+        help="Draw the way from one test image to another, by their numbers.",
     )
 
     option = add(
         "gradcheck",
         gradcheck_command,
-        "check every gradient",
+        "Check every gradient.",
         "minivae gradcheck --kernels numpy",
     )
-    all_ = [*DEVICE_OF]
-    option("--kernels", nargs="+", choices=all_, default=NAMES, help="else a CPU's")
+    option(
+        "--kernels",
+        nargs="+",
+        choices=[*DEVICE_OF],
+        default=NAMES,
+        help="The versions to check. Left out, they are those of a CPU.",
+    )
 
     option = add(
         "reproduce",
         reproduce_command,
-        "measure the estimators",
+        "Measure the estimators.",
         "minivae reproduce snr --out runs/snr",
     )
-    option("experiment", choices=[*EXPERIMENTS], help="what to measure")
-    option("--out", type=Path, help="a folder, if not runs/EXPERIMENT")
+    option("experiment", choices=[*EXPERIMENTS], help="What to measure.")
+    option("--out", type=Path, help="The folder. Left out, it is runs/EXPERIMENT.")
 
     option = add(
         "demo",
         demo_command,
-        "VAE against IWAE on MNIST in minutes",
+        "Train a VAE and an IWAE on MNIST in minutes, and compare them.",
         "minivae demo --out runs/demo",
     )
-    option("--out", type=Path, default=Path("runs/demo"), help="a folder")
+    option("--out", type=Path, default=Path("runs/demo"), help="The folder.")
     return top
+
+
+def registered_options():
+    """The options of all bounds and estimators, by name: type, and a line of help."""
+    owners = {}  # option -> who has it
+    for kind, registry in (("bound", BOUNDS), ("estimator", ESTIMATORS)):
+        for entry in registry.values():
+            for name, option in entry.options.items():
+                if name != "baseline":  # which training fills in
+                    owners.setdefault(name, []).append((f"{kind} {entry.name}", option))
+    return {
+        name: (
+            pairs[0][1].type,
+            f"Of {' and '.join(owner for owner, _ in pairs)}: {pairs[0][1].help}.",
+        )
+        for name, pairs in owners.items()
+    }
 
 
 class HelpEstimators(argparse.Action):
@@ -444,13 +449,12 @@ class HelpEstimators(argparse.Action):
 
     def __call__(self, parser, *args):
         print(f"{'estimator':<10} {'bounds':<8} what it estimates")
-        for name, claim in CLAIMS.items():
-            bounds = "iwae" if name in IWAE_ONLY else "all"
-            print(f"{name:<10} {bounds:<8} {claim}")
-            if name in IWAE_ONLY:
-                print(f"{'':<19} (others: {IWAE_ONLY[name]})")
-        print(f"all: {', '.join(BOUNDS)}. elbo_kl is no function of the")
-        print("log-weights: it has reparam only. vimco and jackknife need --k >= 2.")
+        for name, entry in ESTIMATORS.items():
+            print(f"{name:<10} {entry.only_for or 'all':<8} {entry.summary}")
+            if entry.only_for:
+                print(f"{'':<19} ({entry.because})")
+        print(f"\nall: {', '.join(BOUNDS)}. {', '.join(CLOSED_FORMS)} is no function")
+        print("of the log-weights: it has reparam only.")
         parser.exit()
 
 
@@ -472,7 +476,7 @@ def layers_of_sizes(text):
 
 
 def limit_threads(threads):
-    """Use so many threads (`minivae.threads`); None: as many as the BLAS may use."""
+    """Use so many threads (`minivae.engine.threads`); None leaves it to the BLAS."""
     if threads is not None:
         if threads > os.cpu_count():
             raise ValueError(

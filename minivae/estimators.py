@@ -9,24 +9,27 @@ The backward pass knows nothing of a bound but these rows (eq. 10.5):
 theta, path and score are (B, K) float64. Every estimator takes and returns the same:
 
 Parameters
-    bound   log_w -> value, c, dc: an entry of `minivae.BOUNDS`, its options filled in
+    bound   log_w -> value, c, dc: a bound of `minivae.BOUNDS`, its options filled in
     log_w   (B, K) log-weights, in nats
 Returns
     value (B,), theta (B, K), path (B, K), score (B, K)
 
-To add an estimator, write the function, name it in `ESTIMATORS`, and say in `CLAIMS`
-what it estimates.
+So an estimator is one function in one place (chapter 14); its docstring's first
+sentence is what ``minivae train --help-estimators`` says of it.
 """
-
-from math import ceil, sqrt
 
 import numpy as np
 
 from .bounds import miwae
+from .engine.registry import Option, register_estimator
+
+NORMALISED_WEIGHTS = "its phi takes the normalised weights, which are c of iwae alone"
+PAIR = "it is itself a pair of bounds, iwae for theta and miwae for phi"
 
 
+@register_estimator()
 def reparam(bound, log_w):
-    """The plain gradient at fixed eps: exactly the derivative of the bound.
+    """The plain gradient: exactly the derivative of the bound at fixed eps.
 
     Kingma & Welling 2013; Burda et al. 2016 (eq. 10.6).
     """
@@ -34,40 +37,51 @@ def reparam(bound, log_w):
     return value, c, c, -c  # eq. 10.6
 
 
+@register_estimator()
 def stl(bound, log_w):
-    """Sticking the landing: the score of log q is left out (Roeder et al. 2017).
+    """No score: unbiased where dc = 0 (elbo), else biased for phi.
 
-    Unbiased only where dc = 0, which is the ELBO (eq. 15.1).
+    Sticking the landing (Roeder et al. 2017; eq. 15.1).
     """
     value, c, _ = bound(log_w)
     return value, c, c, np.zeros_like(c)  # eq. 15.1
 
 
+@register_estimator()
 def dreg(bound, log_w):
-    """The doubly reparameterised gradient (Tucker et al. 2018), of any bound.
+    """Unbiased for every bound, and less noisy for phi as K grows.
 
-    The score of log q is turned into a path, with c - dc for c (eq. 16.3).
+    The doubly reparameterised gradient (Tucker et al. 2018): the score of log q is
+    turned into a path, with c - dc for c (eq. 16.3).
     """
     value, c, dc = bound(log_w)
+    if dc is None:
+        raise ValueError(
+            "estimator 'dreg' needs the bound's second derivative, and this bound"
+            " returns value and c alone: let it return value, c, dc, or take another"
+            " estimator"
+        )
     return value, c, c - dc, np.zeros_like(c)  # eq. 16.3
 
 
+@register_estimator(baseline=Option(float, -3.0, "any number but these samples' own"))
 def score(bound, log_w, *, baseline=0.0):
-    """The score-function gradient, NVIL (Mnih & Gregor 2014; eq. 17.2).
+    """Unbiased without any path; noisy, so it has a baseline.
 
-    ``baseline`` may be any number that does not depend on these samples: `train` passes
-    a running mean of the bound.
+    The score-function gradient, NVIL (Mnih & Gregor 2014; eq. 17.2). ``baseline`` may
+    be any number that does not depend on these samples.
     """
     value, c, _ = bound(log_w)
     signal = (value - baseline)[:, None] - c
     return value, c, np.zeros_like(c), signal  # eq. 17.2
 
 
+@register_estimator()
 def vimco(bound, log_w):
-    """The score-function gradient with a baseline of its own for each sample.
+    """Unbiased without any path; K >= 2, a baseline for each sample.
 
     Mnih & Rezende 2016 (eq. 17.4). The baseline of sample k is the bound with log w_k
-    replaced by the mean of the others'; K must be at least 2.
+    replaced by the mean of the others'. Raises ValueError if K is 1.
     """
     value, c, _ = bound(log_w)
     B, K = log_w.shape
@@ -81,90 +95,53 @@ def vimco(bound, log_w):
     return value, c, np.zeros_like(c), value[:, None] - baseline - c  # eq. 17.4
 
 
+@register_estimator(only_for="iwae", because=NORMALISED_WEIGHTS)
 def rws(bound, log_w):
-    """Reweighted wake-sleep, wake-phi (Bornschein & Bengio 2015; eq. 18.2).
+    """Fits q to the posterior: another objective for phi.
 
-    Its phi follows another objective than the bound: it fits q to the posterior.
+    Reweighted wake-sleep, wake-phi (Bornschein & Bengio 2015; eq. 18.2).
     """
     value, w_norm, _ = bound(log_w)
     return value, w_norm, np.zeros_like(w_norm), w_norm  # eq. 18.2
 
 
+@register_estimator("rws-dreg", only_for="iwae", because=NORMALISED_WEIGHTS)
 def rws_dreg(bound, log_w):
-    """The mean of `rws` with less variance (Tucker et al. 2018; eq. 18.3)."""
+    """The mean of rws, less noisy.
+
+    Tucker et al. 2018 (eq. 18.3).
+    """
     value, w_norm, dw_norm = bound(log_w)
     return value, w_norm, dw_norm, np.zeros_like(w_norm)  # eq. 18.3
 
 
-def piwae(bound, log_w, *, m):
-    """Theta of the IWAE bound of all samples, phi of the MIWAE bound of ``m`` groups.
+@register_estimator(
+    only_for="iwae",
+    because=PAIR,
+    m=Option(int, 2, "how many groups the k samples are split into, for phi"),
+)
+def piwae(bound, log_w, *, m, ops):
+    """Theta of iwae, phi of miwae with m groups.
 
     Rainforth et al. 2018 (eq. 18.4).
     """
     value, w_norm, _ = bound(log_w)
-    _, c, _ = miwae(log_w, m=m)
+    _, c, _ = miwae(log_w, m=m, ops=ops)
     return value, w_norm, c, -c  # eq. 18.4
 
 
-ESTIMATORS = {
-    "reparam": reparam,
-    "stl": stl,
-    "dreg": dreg,
-    "score": score,
-    "vimco": vimco,
-    "rws": rws,
-    "rws-dreg": rws_dreg,
-    "piwae": piwae,
-}
-# what each claims, and why some are for one bound only: the lines of the printed table
-CLAIMS = {
-    "reparam": "exactly the gradient of the bound at fixed eps",
-    "stl": "no score: unbiased where dc = 0 (elbo), else biased for phi",
-    "dreg": "unbiased for every bound, and less noisy for phi as K grows",
-    "score": "unbiased without any path; noisy, so it has a baseline",
-    "vimco": "unbiased without any path; K >= 2, a baseline for each sample",
-    "rws": "fits q to the posterior: another objective for phi",
-    "rws-dreg": "the mean of rws, less noisy",
-    "piwae": "theta of iwae, phi of miwae with m groups",
-}
-IWAE_ONLY = {
-    "rws": "its phi takes the normalised weights, which are c of iwae alone",
-    "rws-dreg": "its phi takes the normalised weights, which are c of iwae alone",
-    "piwae": "it is itself a pair of bounds, iwae for theta and miwae for phi",
-}
+def subsampled(estimator, backward, tau, uniform):
+    """``estimator`` with fewer samples in the backward pass (see `subsample`)."""
+
+    def with_fewer_samples(bound, log_w):
+        value, theta, path, score = estimator(bound, log_w)
+        theta, path = subsample(theta, path, backward, tau=tau, uniform=uniform)
+        return value, theta, path, score
+
+    return with_fewer_samples
 
 
-def numbers_to_thin(K, backward):
-    """How many uniform numbers `thin` takes for each image."""
-    return {"all": 0, "single": 1, "sparse": K}[backward]
-
-
-def draw_for_thin(B, K, backward, rng):
-    """The uniform numbers that `thin` takes, (B, `numbers_to_thin`)."""
-    if backward == "all":
-        return np.empty((B, 0))
-    return rng.random((B, numbers_to_thin(K, backward)))
-
-
-def most_kept(B, K, backward, tau, room):
-    """How many samples of (B, K) are walked back with, for a buffer of fixed size.
-
-    Where the a[k] of `thin` sum to one, it keeps min(K, 1 / tau) of an image or fewer
-    in the mean (eq. 25.2), and the batch's number has no more variance than that: six
-    standard deviations are added. ``room`` times as many are returned, where one was
-    too few. If ``room`` is None, so is the result: the host counts.
-    """
-    if room is None:
-        return None
-    if backward == "all":
-        return B * K
-    if backward == "single":
-        return B
-    mean = B * min(K, 1 / tau)
-    return min(B * K, ceil(room * (mean + 6 * sqrt(mean))))  # eq. 25.3
-
-
-def thin(theta, path, backward, tau, uniform):
+def subsample(theta, path, backward, *, tau, uniform):
     """Fewer samples in the backward pass, with the same mean.
 
     "sparse" keeps sample k with probability min(1, a[k] / tau), where a[k] is the
@@ -178,8 +155,8 @@ def thin(theta, path, backward, tau, uniform):
     backward : str
         "single" or "sparse".
     tau : float
-    uniform : ndarray
-        From `draw_for_thin`.
+    uniform : ndarray of shape (B, 1) for "single", (B, K) for "sparse"
+        Numbers in [0, 1).
 
     Returns
     -------

@@ -1,55 +1,16 @@
-"""The diagonal Gaussian: its draw, its log-density, its KL to the prior, each followed
-by its backward.
+"""The diagonal Gaussian: its log-density and its KL to the prior, each followed by its
+backward.
 
 A Gaussian is given by mu and log_sigma; sigma = exp(log_sigma) is a standard deviation,
-never a variance.
+never a variance. Its draw is a kernel, `minivae.kernels.reparameterize`, as is the
+log-weight under the prior, `minivae.kernels.log_weight`.
 """
 
 from math import log, pi
 
 import numpy as np
 
-from .kernels import log_weight as log_weight_kernel
-from .kernels import reparameterize as reparameterize_kernel
-
 HALF_LOG_2PI = 0.5 * log(2 * pi)  # NumPy's number would make float64 of float32
-
-
-def reparameterize(mu, log_sigma, eps, kernels):
-    """z = mu + sigma * eps, K samples for each row of mu.
-
-    Parameters
-    ----------
-    mu, log_sigma : ndarray of shape (B, L)
-    eps : ndarray of shape (B, K, L)
-        Standard normal noise.
-
-    Returns
-    -------
-    z : ndarray of shape (B, K, L)
-    """
-    version = reparameterize_kernel.VERSIONS[kernels]
-    return version.forward(mu, log_sigma, eps)  # eq. 7.1
-
-
-def reparameterize_backward(dz, eps, log_sigma, path, score, kernels):
-    """What reaches mu and log_sigma: through z, and through log q(z|x).
-
-    Parameters
-    ----------
-    dz : ndarray of shape (B, K, L)
-        path[k] times the gradient of log p(x, z_k) with respect to z_k, plus what comes
-        from the layers above.
-    path, score : ndarray of shape (B, K)
-        The estimator's rows. Both zero leaves the way through z alone.
-
-    Returns
-    -------
-    dmu, dlog_sigma : ndarray of shape (B, L)
-    """
-    version = reparameterize_kernel.VERSIONS[kernels]
-    # eqs. 7.6 and 7.7
-    return version.backward(dz, eps, log_sigma, path, score)
 
 
 def log_density(z, mu, log_sigma):
@@ -91,30 +52,10 @@ def log_density_of_draw(eps, log_sigma):
     Returns
     -------
     log_q : ndarray of shape (B, K) float64
-        In nats. Its gradient is part of `reparameterize_backward`.
+        In nats. Its gradient is part of the draw's backward (eqs. 7.6 and 7.7).
     """
     unit = eps**2 / 2 + log_sigma[:, None, :] + HALF_LOG_2PI
     return -unit.sum(axis=2, dtype=np.float64)  # eq. 7.2
-
-
-def log_weight(log_px, z, eps, log_sigma, kernels):
-    """log p(x|z) + log p(z) - log q(z|x) under the prior N(0, I).
-
-    The prior's part has the derivative -z; log q's is in `reparameterize_backward`.
-
-    Parameters
-    ----------
-    log_px : ndarray of shape (B, K) float64
-    z, eps : ndarray of shape (B, K, L)
-    log_sigma : ndarray of shape (B, L)
-
-    Returns
-    -------
-    log_w : ndarray of shape (B, K) float64
-        In nats.
-    """
-    version = log_weight_kernel.VERSIONS[kernels]
-    return version.forward(log_px, z, eps, log_sigma)  # eq. 8.3
 
 
 def kl_to_standard_normal(mu, log_sigma):

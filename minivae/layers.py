@@ -1,112 +1,116 @@
-"""Layers of one matrix each: the linear map and tanh, forward and backward side by
-side.
+"""Layers: the linear map, the linear map with tanh, and the chain of them, forward and
+backward side by side.
 
-A forward returns its output and a cache; the backward takes the gradient of the output
-and that cache. Nothing else is remembered anywhere. Rows of a batch are independent, so
-the gradient of a parameter is a sum over rows.
+A layer is a name: ``q1.hidden1`` has the parameters ``q1.hidden1.W`` (I, O) and
+``q1.hidden1.b`` (O,). ``model`` is anything with ``params``, which maps names to
+arrays, and ``ops``, the functions of a version of the kernels.
+
+A forward returns its output and, where the backward needs more than its input, a cache;
+nothing else is remembered anywhere. Rows of a batch are independent, so the gradient of
+a parameter is a sum over rows. An estimator counts row r theta[r] times in that sum:
+this is ``coef`` (R,), and without it each row counts once.
 """
+
+from itertools import pairwise
 
 import numpy as np
 
-from .kernels import product as product_kernel
-from .kernels import tanh as tanh_kernel
-
 
 def glorot_uniform(n_in, n_out, rng, dtype):
-    """Weights whose products keep their variance on the way down and up (Glorot &
-    Bengio 2010; eq. 6.7).
-
-    Returns
-    -------
-    W : ndarray of shape (n_in, n_out)
-        Uniform on +-sqrt(6 / (n_in + n_out)).
+    """Weights (n_in, n_out) whose products keep their variance on the way down and up
+    (Glorot & Bengio 2010; eq. 6.7).
     """
     limit = np.sqrt(6 / (n_in + n_out))  # eq. 6.7
     return rng.uniform(-limit, limit, (n_in, n_out)).astype(dtype)
 
 
-def linear_forward(x, W, b, kernels):
-    """y = x W + b, a row at a time.
-
-    Parameters
-    ----------
-    x : ndarray of shape (R, I)
-    W : ndarray of shape (I, O)
-    b : ndarray of shape (O,), or None
-        None leaves it out: a kernel that reads y next may add it there.
-    kernels : str
-        The version of the kernels to use.
-
-    Returns
-    -------
-    y : ndarray of shape (R, O)
-    cache : tuple
-        What the backward needs.
-    """
-    y = product_kernel.VERSIONS[kernels].product(x, W)  # (R, O)
-    if b is not None:
-        y += b  # eq. 6.1
-    return y, (x, W)
+def linear_init(arrays, name, n_in, n_out, rng, dtype):
+    """Add a layer's weights and its bias, which is zero, to ``arrays``."""
+    arrays[f"{name}.W"] = glorot_uniform(n_in, n_out, rng, dtype)
+    arrays[f"{name}.b"] = np.zeros(n_out, dtype)
 
 
-def linear_backward(dy, cache, kernels):
+def linear_forward(model, name, x):
+    """y = x W + b, from x (R, I) to y (R, O)."""
+    W, b = model.params[f"{name}.W"], model.params[f"{name}.b"]
+    y = model.ops.matmul(x, W)  # (R, O)
+    y += b  # eq. 6.1
+    return y
+
+
+def linear_backward(model, name, dy, x, *, grads=None, coef=None, to_input=True):
     """The gradient that a linear map hands down to its input.
 
     Parameters
     ----------
     dy : ndarray of shape (R, O)
-
-    Returns
-    -------
-    dx : ndarray of shape (R, I)
-    """
-    _, W = cache
-    return product_kernel.VERSIONS[kernels].product(dy, W.T)  # (R, I)  eq. 6.2
-
-
-def linear_backward_params(dy, cache, grads, name, kernels, coef=None):
-    """Add the gradient of a linear map's parameters to ``grads``.
-
-    Parameters
-    ----------
-    dy : ndarray of shape (R, O)
-        Each row's gradient with seed 1.
-    grads : Params
-        Holds ``name.W`` (I, O) and ``name.b`` (O,).
+    x : ndarray of shape (R, I)
+        The forward's input.
+    grads : Params, optional
+        Where the gradients of W and b are added. Left out, only dx is wanted.
     coef : ndarray of shape (R,), optional
-        How often each row counts (an estimator's theta). Left out, once.
-    """
-    x, _ = cache
-    if coef is None:
-        coef = np.ones_like(dy, shape=len(dy))
-    else:
-        x = coef[:, None] * x  # counts the row's outer product with dy
-    product = product_kernel.VERSIONS[kernels].product
-    grads.add_product(f"{name}.W", product, x.T, dy)  # eq. 6.3
-    grads.add_product(f"{name}.b", product, coef, dy)  # eq. 6.4
-
-
-def tanh_forward(a, b, kernels):
-    """h = tanh(a + b), element by element; a may be overwritten.
-
-    Parameters
-    ----------
-    a : ndarray of shape (R, H)
-        What a linear map left without its bias.
-    b : ndarray of shape (H,)
-        The bias. Its gradient is `linear_backward_params`'s.
+        How often each row counts in them.
+    to_input : bool
+        False spares the product where dx is not wanted, as x is the data.
 
     Returns
     -------
-    h : ndarray of shape (R, H)
-    cache : tuple
-        h itself: the backward needs nothing else.
+    dx : ndarray of shape (R, I), or None
     """
-    h = tanh_kernel.VERSIONS[kernels].forward(a, b)  # eq. 6.5
-    return h, (h,)
+    matmul = model.ops.matmul
+    if grads is not None:
+        if coef is None:
+            coef = np.ones_like(dy, shape=len(dy))
+        else:
+            x = coef[:, None] * x  # counts the row's outer product with dy
+        grads.add_product(f"{name}.W", matmul, x.T, dy)  # eq. 6.3
+        grads.add_product(f"{name}.b", matmul, coef, dy)  # eq. 6.4
+    return matmul(dy, model.params[f"{name}.W"].T) if to_input else None  # eq. 6.2
 
 
-def tanh_backward(dh, cache, kernels):
-    """da, given dh, which may be overwritten, and the cache of `tanh_forward`."""
-    (h,) = cache
-    return tanh_kernel.VERSIONS[kernels].backward(dh, h)  # eq. 6.6
+def hidden_forward(model, name, x):
+    """h = tanh(x W + b), from x (R, I) to h (R, H)."""
+    W, b = model.params[f"{name}.W"], model.params[f"{name}.b"]
+    return model.ops.tanh(model.ops.matmul(x, W), b)  # eqs. 6.1 and 6.5
+
+
+def hidden_backward(model, name, dh, h, x, **how):
+    """dx, given dh (R, H), which may be overwritten, and the forward's h and x.
+
+    The keywords ``grads``, ``coef`` and ``to_input`` are those of `linear_backward`.
+    """
+    da = model.ops.tanh_backward(dh, h)  # eq. 6.6
+    return linear_backward(model, name, da, x, **how)
+
+
+def mlp_init(arrays, name, n_in, widths, rng, dtype):
+    """Add the layers ``name.hidden1``, ``name.hidden2``, ... of these widths."""
+    for i, (n, n_out) in enumerate(pairwise((n_in, *widths)), start=1):
+        linear_init(arrays, f"{name}.hidden{i}", n, n_out, rng, dtype)
+
+
+def mlp_forward(model, name, x):
+    """x (R, I) through all hidden layers of the network ``name``.
+
+    Returns
+    -------
+    hs : list of ndarray
+        x and the output (R, H) of each hidden layer: the last is the network's, and all
+        are what the backward needs.
+    """
+    hs, i = [x], 1
+    while f"{name}.hidden{i}.W" in model.params:
+        hs.append(hidden_forward(model, f"{name}.hidden{i}", hs[-1]))
+        i += 1
+    return hs
+
+
+def mlp_backward(model, name, dh, hs, *, grads=None, coef=None, to_input=True):
+    """dx, given dh (R, H), which may be overwritten, and the forward's ``hs``.
+
+    ``grads``, ``coef`` and ``to_input`` are as for `linear_backward`.
+    """
+    for i in range(len(hs) - 1, 0, -1):
+        how = {"grads": grads, "coef": coef, "to_input": to_input or i > 1}
+        dh = hidden_backward(model, f"{name}.hidden{i}", dh, hs[i], hs[i - 1], **how)
+    return dh

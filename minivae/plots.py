@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import write_atomically
-from .evaluate import ACTIVE
+from .data import binarize
+from .engine.files import write_atomically
+from .evaluation import ACTIVE
 
 MOST_TILES = 10_000
 
@@ -73,6 +74,22 @@ def image_grid(images, path, columns=10):
 def samples(model, path, rng, n=100):
     """``n`` draws from the model, as the means of p(x|z)."""
     image_grid(model.sample(n, rng), path)
+
+
+def draw_model(model, images, folder):
+    """The pictures that need no evaluation: samples, and reconstructions of the first
+    ``images``.
+    """
+    samples(model, folder / "samples.png", np.random.default_rng(0))
+    x = binarize(images[:50], np.random.default_rng(0))
+    reconstructions(model, x, folder / "reconstructions.png")
+
+
+def draw_evaluations(evaluations, folder):
+    """The pictures of one or more evaluations (label -> Evaluation)."""
+    active_units(evaluations, folder / "active_units.png")
+    bound_against_k(evaluations, folder / "bound_against_k.png")
+    normalised_weights(evaluations, folder / "normalised_weights.png")
 
 
 def reconstructions(model, x, path):

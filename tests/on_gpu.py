@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import minivae as mv
-from minivae.check import BOUND_OPTIONS, TOLERANCE, check_array, small_model
+from minivae.check import TOLERANCE, check_array
+from minivae.gradcheck import examples, small_model
 from minivae.kernels.device import SIMULATED, to_host
 
 DEPTHS = {1: ((3,), ((4,),)), 2: ((3, 2), ((4,), (4,)))}
@@ -23,7 +24,7 @@ def test_gradients(bound, depth):
     """All parameters at once, along one random direction."""
     model, x, eps = small_model("cuda", *DEPTHS[depth], k=2)
     x, eps = x[:2], [e[:2] for e in eps]
-    options = BOUND_OPTIONS.get(bound, {})
+    options = examples(bound)
 
     def value():
         return mv.bound_and_grad(model, x, eps, bound, **options)[0]

@@ -11,11 +11,9 @@ RNG = np.random.default_rng(0)
 
 
 def model(**settings):
-    return mv.VAE(
-        4,
-        **{"latent_dims": (2,), "hidden_dims": ((3,),), "rng": np.random.default_rng(0)}
-        | settings,
-    )
+    rng = np.random.default_rng(0)
+    settings = {"latent_dims": (2,), "hidden_dims": ((3,),), "rng": rng} | settings
+    return mv.VAE(4, **settings)
 
 
 M = model()
@@ -108,7 +106,12 @@ TABLE = {
     ),
     "elbo_kl with two layers": (
         lambda: mv.bound_and_grad(TWO, X, TWO.draw_eps(2, 3, RNG), "elbo_kl"),
-        "closed form for one stochastic layer, and estimator 'reparam' only; got 2",
+        "bound 'elbo_kl' has a closed form for one stochastic layer, estimator"
+        " 'reparam' and backward 'all' only; got 2 layers",
+    ),
+    "elbo_kl with stl": (
+        lambda: mv.bound_and_grad(M, X, EPS, "elbo_kl", "stl"),
+        "estimator 'reparam' and backward 'all' only; got 1 layers, estimator 'stl'",
     ),
     "decode: width": (
         lambda: M.decode(np.zeros((3, 4))),
@@ -225,7 +228,10 @@ TABLE = {
         lambda: mv.train(M, X, epochs=2_000_000_000),
         "epochs must be at most 1,000,000 in all",
     ),
-    "train: no stage": (lambda: mv.train(M, X, stages=[]), "epochs must be at most"),
+    "train: no stage": (
+        lambda: mv.train(M, X, stages=[]),
+        "stages must hold one stage or more; got none",
+    ),
     "train: no binarization": (
         lambda: mv.train(M, X, binarization="none"),
         "likelihood 'bernoulli' needs a binarization, not 'none'",
@@ -248,15 +254,36 @@ TABLE = {
     ),
     "option missing": (
         lambda: mv.bound_and_grad(M, X, EPS, "miwae"),
-        "bound 'miwae' needs the option m",
+        "'miwae' needs the option m",
     ),
-    "option of nobody": (
+    "option of the estimator missing": (
+        lambda: mv.bound_and_grad(M, X, EPS, "iwae", "piwae"),
+        "'piwae' needs the option m",
+    ),
+    "option: a fraction for a whole number": (
+        lambda: mv.bound_and_grad(M, X, EPS, "miwae", m=1.5),
+        "m must be a whole number; got 1.5",
+    ),
+    "option: words": (
+        lambda: mv.BOUNDS["vr"](np.zeros((2, 3)), alpha="half"),
+        "alpha must be a real number; got 'half'",
+    ),
+    "option of another bound": (
+        lambda: mv.BOUNDS["vr"](np.zeros((2, 3)), alpha=0.5, m=1, beta=0.5),
+        "'vr' takes no option beta, m",
+    ),
+    "train: baseline": (
+        lambda: mv.train(M, X, estimator="score", baseline=1.0),
+        "train keeps a running mean for a baseline: leave it out",
+    ),
+    "option unknown": (
         lambda: mv.bound_and_grad(M, X, EPS, "vr", alpha=0.5, gamma=1),
         "bound 'vr' and estimator 'reparam' take no option gamma",
     ),
     "backward: elbo_kl": (
         lambda: mv.bound_and_grad(M, X, EPS, "elbo_kl", backward="single", rng=RNG),
-        "bound 'elbo_kl' has backward 'all' only; got 'single'",
+        "and backward 'all' only; got 1 layers, estimator 'reparam' and backward"
+        " 'single'",
     ),
     "backward: name": (
         lambda: mv.bound_and_grad(M, X, EPS, backward="some"),
@@ -288,7 +315,7 @@ TABLE = {
     ),
     "adam: a plain dict": (
         lambda: mv.Adam({"a": np.zeros((3, 4))}),
-        "params must be a model's, or another minivae.params.Params; got dict",
+        "params must be a model's, or another Params; got dict",
     ),
     "gradcheck: float32": (
         lambda: mv.check_gradients(M, X, EPS),
@@ -310,11 +337,9 @@ def test_other_dtypes_are_taken():
     model.
     """
     value, _ = mv.bound_and_grad(M, X, EPS)
+    eps = [EPS[0].astype(np.float64)]
     for dtype in (bool, np.uint8, np.int64, np.float64):
-        assert (
-            mv.bound_and_grad(M, X.astype(dtype), [EPS[0].astype(np.float64)])[0]
-            == value
-        )
+        assert mv.bound_and_grad(M, X.astype(dtype), eps)[0] == value
     assert mv.bound_and_grad(M, X.tolist(), EPS)[0] == value
 
 

@@ -6,8 +6,8 @@ from scipy import special, stats
 
 import minivae as mv
 from minivae.bounds import leave_one_out
-from minivae.check import BOUND_OPTIONS, check_array
-from minivae.evaluate import draw_stopping_time, stopping_probability, sumo
+from minivae.check import check_array
+from minivae.sumo import draw_stopping_time, stopping_probability, sumo
 
 RNG = np.random.default_rng(0)
 LOG_W = 3 * RNG.standard_normal((5, 6))
@@ -78,6 +78,33 @@ def test_leave_one_out_where_subtraction_fails():
     assert np.isfinite([*value, *c.ravel(), *dc.ravel()]).all()
 
 
+@pytest.mark.parametrize("K", [2, 6])
+def test_jackknife_where_one_weight_is_not_zero(K):
+    """Without that sample the bound is -inf, and there is no bias to be estimated: the
+    row is iwae's. The row beside it is what it is alone.
+    """
+    log_w = LOG_W[:3, :K].copy()
+    log_w[0, 1:] = log_w[2, :-1] = -np.inf
+    value, c, dc = BOUNDS["jackknife"](log_w)
+    iwae, alone = BOUNDS["iwae"](log_w), BOUNDS["jackknife"](log_w[1:2])
+    for got, of_iwae, of_row in zip((value, c, dc), iwae, alone):
+        assert np.isfinite(got).all()
+        np.testing.assert_array_equal(got[[0, 2]], of_iwae[[0, 2]])
+        np.testing.assert_array_equal(got[1:2], of_row)
+    np.testing.assert_allclose(value[0], log_w[0, 0] - np.log(K), rtol=1e-12)
+    np.testing.assert_allclose(c.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_array_equal(c[0], np.eye(K)[0])
+    assert (value != iwae[0]).tolist() == [False, True, False]
+
+
+def test_jackknife_of_some_weights_of_zero():
+    """While two others are left, it is the limit of small weights."""
+    log_w, small = LOG_W.copy(), LOG_W.copy()
+    log_w[0, 2] = log_w[1, 2:] = -np.inf
+    small[0, 2] = small[1, 2:] = -800
+    assert_same(BOUNDS["jackknife"](log_w), BOUNDS["jackknife"](small))
+
+
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("spread", [0.1, 3, 300])
 def test_c_and_dc_against_finite_differences(bound, spread):
@@ -86,7 +113,7 @@ def test_c_and_dc_against_finite_differences(bound, spread):
     log_w, cotangent = spread * rng.standard_normal((4, 6)), rng.standard_normal(4)
 
     def f(log_w):
-        return BOUNDS[bound](log_w, **BOUND_OPTIONS.get(bound, {}))
+        return BOUNDS[bound](log_w, **BOUNDS[bound].examples())
 
     c = cotangent[:, None] * f(log_w)[1]
     check = check_array("c", lambda: cotangent @ f(log_w)[0], log_w, c, rng)
@@ -108,8 +135,10 @@ def test_c_and_dc_against_finite_differences(bound, spread):
 def test_options_are_refused():
     with pytest.raises(ValueError, match="m must be a whole number that divides K = 6"):
         BOUNDS["miwae"](LOG_W, m=4)
-    for m in (0, 2.0, True):
-        with pytest.raises(ValueError, match="m must be a whole number"):
+    with pytest.raises(ValueError, match="m must be a whole number that divides"):
+        BOUNDS["miwae"](LOG_W, m=0)
+    for m in (2.0, True):
+        with pytest.raises(TypeError, match="m must be a whole number; got"):
             BOUNDS["miwae"](LOG_W, m=m)
     for beta in (-0.1, 1.1, np.nan):
         with pytest.raises(ValueError, match=r"beta must be in \[0, 1\]"):

@@ -8,8 +8,10 @@ import pytest
 import standin
 
 import minivae as mv
-from minivae import check, cli
+from minivae import cli, gradcheck
+from minivae.check import Check
 from minivae.data import Dataset
+from minivae.experiments import demo
 
 
 @pytest.fixture
@@ -17,21 +19,12 @@ def small(monkeypatch):
     rng = np.random.default_rng(0)
     images, labels = rng.random((120, 784), np.float32) ** 4, np.zeros(120, np.uint8)
     data = Dataset(images, labels, images[:60], labels[:60])
-    monkeypatch.setattr(cli, "load", lambda name, path=None: data)
+    for module in (cli, demo):
+        monkeypatch.setattr(module, "load", lambda name, path=None: data)
 
 
-TRAIN = [
-    "train",
-    "--epochs",
-    "2",
-    "--k",
-    "2",
-    "--hidden-dims",
-    "5",
-    "--latent-dims",
-    "2",
-    "--out",
-]
+SHAPE = ["--hidden-dims", "5", "--latent-dims", "2"]
+TRAIN = ["train", "--epochs", "2", "--k", "2", *SHAPE, "--out"]
 
 
 def run(capsys, *argv):
@@ -46,7 +39,7 @@ def is_png(path):
 
 
 def test_on_a_gpu(small, tmp_path, capsys, monkeypatch):
-    """The same commands with --device cuda; a run from there goes on on a CPU."""
+    """The same commands with --device cuda; a run from there resumes on a CPU."""
     standin.install(monkeypatch)
     folder = tmp_path / "run"
     code, out, _ = run(capsys, *TRAIN, folder, "--device", "cuda")
@@ -75,21 +68,17 @@ def test_train_evaluate_sample(small, tmp_path, capsys):
         assert is_png(figures / f"{name}.png")
 
     code, out, _ = run(capsys, "evaluate", folder, "--k", 20, "--images", 30)
-    assert (
-        code == 0
-        and re.search(r"NLL +\d+\.\d+ nats, \+- \d", out)
-        and "30 test images, k = 20" in out
-    )
+    assert code == 0 and "30 test images, k = 20" in out
+    assert re.search(r"NLL +\d+\.\d+ nats, \+- \d", out)
     summary = json.loads((folder / "evaluation_30_images_k_20.json").read_text())
     assert summary["k"] == 20 and summary["images"] == 30
     assert f"{summary['nll']:.3f}" in out
     for name in ("active_units", "bound_against_k", "normalised_weights"):
         assert is_png(figures / f"{name}.png")
 
-    code, out, _ = run(
-        capsys, "sample", folder, "--n", 7, "--out", tmp_path / "some.png"
-    )
-    assert code == 0 and is_png(tmp_path / "some.png")
+    png = tmp_path / "some.png"
+    code, out, _ = run(capsys, "sample", folder, "--n", 7, "--out", png)
+    assert code == 0 and is_png(png)
 
 
 def test_two_layers(small, tmp_path, capsys):
@@ -102,33 +91,26 @@ def test_two_layers(small, tmp_path, capsys):
     assert run(capsys, "sample", folder)[0] == 0
 
 
-def test_a_rerun_goes_on(small, tmp_path, capsys):
+def test_a_rerun_resumes(small, tmp_path, capsys):
     run(capsys, *TRAIN, tmp_path)
-    code, out, _ = run(
-        capsys,
-        *[("3" if word == "2" and i == 2 else word) for i, word in enumerate(TRAIN)],
-        tmp_path,
-    )
+    code, out, _ = run(capsys, *TRAIN, tmp_path, "--epochs", 3)
     assert code == 0 and "epoch 3: bound" in out
     assert mv.load_run(tmp_path).history["epoch"] == [1, 2, 3]
 
 
-def test_ctrl_c_says_how_to_go_on(small, tmp_path, capsys, monkeypatch):
+def test_ctrl_c_says_how_to_resume(small, tmp_path, capsys, monkeypatch):
     def stopped(*args, **settings):
-        raise KeyboardInterrupt(
-            "stopped in epoch 3 after step 1 of 9; 2 epochs are kept"
-        )
+        raise KeyboardInterrupt("stopped in epoch 3 after 8 of 9; 2 epochs are kept")
 
     monkeypatch.setattr(cli, "train", stopped)
     code, _, err = run(capsys, *TRAIN, tmp_path)
     assert code == 130 and "2 epochs are kept" in err
-    assert "To go on from there, run the same command again." in err
+    assert "The same command again resumes there." in err
 
 
 def test_a_failed_run_is_1(small, tmp_path, capsys):
-    code, _, err = run(
-        capsys, "train", "--learning-rate", "1e30", "--k", 2, "--out", tmp_path
-    )
+    diverging = "train", "--learning-rate", "1e30", "--k", 2
+    code, _, err = run(capsys, *diverging, "--out", tmp_path)
     assert code == 1
     assert re.search(r"the run failed: epoch \d+, step \d+: NaN or infinity in", err)
 
@@ -183,7 +165,7 @@ def test_argparse_refuses_with_2(argv, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "sample", "gradcheck", "demo"]
+    "command", ["train", "evaluate", "sample", "gradcheck", "reproduce", "demo"]
 )
 def test_help_gives_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -193,20 +175,19 @@ def test_help_gives_an_example(command, capsys):
 
 
 def test_gradcheck(capsys, monkeypatch):
-    monkeypatch.setattr(
-        cli, "check_gradients", lambda *args, **options: []
-    )  # tests/test_gradients.py runs those
+    # tests/test_gradients.py runs those
+    monkeypatch.setattr(gradcheck, "check_gradients", lambda *args, **options: [])
     code, out, _ = run(capsys, "gradcheck", "--kernels", "numpy")
     assert code == 0 and "; 0 failed" in out and "tanh: a" in out
-    wrong = check.Check("tanh: a", 1.0, 2.0, 0.5)
-    monkeypatch.setattr(cli, "check_pieces", lambda kernels: [wrong])
+    wrong = Check("tanh: a", 1.0, 2.0, 0.5)
+    monkeypatch.setattr(gradcheck, "check_pieces", lambda kernels: [wrong])
     code, out, _ = run(capsys, "gradcheck")
     assert code == 1 and "FAILED" in out and "2 failed" in out
 
 
 def test_demo(small, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "DEMO_EPOCHS", 1)
-    monkeypatch.setattr(cli, "DEMO_IMAGES", 5)
+    monkeypatch.setattr(demo, "EPOCHS", 1)
+    monkeypatch.setattr(demo, "IMAGES", 5)
     code, out, _ = run(capsys, "demo", "--out", tmp_path)
     assert code == 0 and "| IWAE (k = 5) |" in out and "The IWAE's NLL is" in out
     assert (tmp_path / "table.md").read_text().strip() in out
@@ -270,7 +251,9 @@ def test_help_estimators(capsys):
         cli.main(["train", "--help-estimators"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    assert all(f"\n{name} " in f"\n{out}" for name in mv.ESTIMATORS)
+    for name, entry in mv.ESTIMATORS.items():
+        line = f"\n{name:<10} {entry.only_for or 'all':<8} {entry.summary}\n"
+        assert line in out and entry.because in out
 
 
 @pytest.mark.parametrize(

@@ -21,38 +21,16 @@ def mnist():
 
 
 def test_mnist(mnist):
-    assert mnist.train_images.shape == (60000, 784) and mnist.test_images.shape == (
-        10000,
-        784,
-    )
+    assert mnist.train_images.shape == (60000, 784)
+    assert mnist.test_images.shape == (10000, 784)
     assert mnist.train_images.dtype == np.float32
     assert mnist.train_images.min() == 0 and mnist.train_images.max() == 1
     assert mnist.train_images.mean(dtype=np.float64) == pytest.approx(0.13066, abs=5e-6)
     assert mnist.test_images.mean(dtype=np.float64) == pytest.approx(0.13251, abs=5e-6)
-    assert np.bincount(mnist.train_labels).tolist() == [
-        5923,
-        6742,
-        5958,
-        6131,
-        5842,
-        5421,
-        5918,
-        6265,
-        5851,
-        5949,
-    ]
-    assert np.bincount(mnist.test_labels).tolist() == [
-        980,
-        1135,
-        1032,
-        1010,
-        982,
-        892,
-        958,
-        1028,
-        974,
-        1009,
-    ]
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert np.bincount(mnist.train_labels).tolist() == counts
+    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(mnist.test_labels).tolist() == counts
 
 
 def test_mnist_is_upright(mnist):
@@ -64,12 +42,8 @@ def test_mnist_is_upright(mnist):
 
 def idx(shape=(2, 3), body=None, magic=b"\x00\x00\x08", axes=None):
     body = bytes(range(int(np.prod(shape)))) if body is None else body
-    return (
-        magic
-        + bytes([len(shape) if axes is None else axes])
-        + struct.pack(f">{len(shape)}I", *shape)
-        + body
-    )
+    axes = bytes([len(shape) if axes is None else axes])
+    return magic + axes + struct.pack(f">{len(shape)}I", *shape) + body
 
 
 def idx_gz():
@@ -143,9 +117,8 @@ def test_read_idx_missing(tmp_path):
 def omniglot_arrays():
     picture = np.zeros((28, 28), np.float32)
     picture[3, 20] = 0.5  # row 3, column 20
-    columns = np.stack(
-        [picture.ravel(order="F"), np.ones(784, np.float32)], axis=1
-    )  # (784, 2), MATLAB order
+    # (784, 2), MATLAB's order
+    columns = np.stack([picture.ravel(order="F"), np.ones(784, np.float32)], axis=1)
     target = np.zeros((50, 2), np.uint8)
     target[[7, 49], [0, 1]] = 1
     return {
@@ -159,16 +132,12 @@ def omniglot_arrays():
 def test_omniglot(tmp_path):
     savemat(tmp_path / "chardata.mat", omniglot_arrays())
     omniglot = mv.load("omniglot", path=tmp_path / "chardata.mat")
-    assert (
-        omniglot.train_images.shape == (2, 784)
-        and omniglot.train_images.dtype == np.float32
-    )
+    assert omniglot.train_images.shape == (2, 784)
+    assert omniglot.train_images.dtype == np.float32
     assert omniglot.train_images[0].reshape(28, 28)[3, 20] == 0.5
     assert omniglot.train_images[0].sum() == 0.5
-    assert omniglot.train_labels.tolist() == [
-        7,
-        49,
-    ] and omniglot.test_labels.tolist() == [7]
+    assert omniglot.train_labels.tolist() == [7, 49]
+    assert omniglot.test_labels.tolist() == [7]
     assert omniglot.test_images.flags.c_contiguous
 
 
@@ -184,14 +153,8 @@ def test_omniglot(tmp_path):
 )
 def test_omniglot_refuses(tmp_path, change, message):
     path = tmp_path / "chardata.mat"
-    savemat(
-        path,
-        {
-            key: value
-            for key, value in (omniglot_arrays() | change).items()
-            if value is not None
-        },
-    )
+    arrays = omniglot_arrays() | change
+    savemat(path, {key: array for key, array in arrays.items() if array is not None})
     with pytest.raises(ValueError) as error:
         mv.load("omniglot", path=path)
     assert message in str(error.value) and str(path) in str(error.value)

@@ -5,6 +5,7 @@ import builtins
 import html
 import re
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from markdown_it import MarkdownIt
@@ -15,6 +16,7 @@ SOURCES = sorted((ROOT / "minivae").rglob("*.py"))
 
 TAG = re.compile(r"\\tag\{([^}]*)\}")
 ANCHORED = re.compile(r'^<a id="(eq-[\w-]+)"></a>\n\n```math\n(.*?)^```$', re.M | re.S)
+FILE = re.compile(r"\]\(\.\./(minivae/[\w/]+\.py)\)")
 LINK = re.compile(r"\[Eq\. \((\d+\.\d+)\)\]\(([\w.]*)#([\w-]+)\)")
 CODE = re.compile(r"^Code: \[`([\w.]+)`\]\(\.\./(minivae/[\w/]+\.py)\)$", re.M)
 CITE = re.compile(r"\beqs?\. (\d+\.\d+(?:(?:, | and | to )\d+\.\d+)*)")
@@ -74,7 +76,7 @@ def test_the_readers_themselves():
 
 def test_chapters_are_numbered():
     assert [path.name[:3] for path in CHAPTERS] == [
-        f"{n:02d}_" for n in range(1, len(CHAPTERS) + 1)
+        f"{n:02d}_" for n in range(len(CHAPTERS))
     ]
 
 
@@ -82,15 +84,22 @@ def test_chapters_are_numbered():
 def test_chapter(path):
     source, number = text(path), int(path.name[:2])
     assert source.startswith(f"# {number}. ")
-    assert 60 <= source.count("\n") <= 150
     tags = TAG.findall(source)
     assert tags == [f"{number}.{n}" for n in range(1, len(tags) + 1)]
     bodies = [body for _, body in ANCHORED.findall(source)]
     assert [TAG.search(body)[1] for body in bodies] == tags, "a tag without an anchor"
-    assert CODE.search(source), "names no function"
     lines = [line for line in source.splitlines() if line.startswith("Code:")]
     assert len(CODE.findall(source)) == len(lines), "a Code line is misspelt"
-    assert source.count("```python") >= 1
+    if number > 0:  # chapter 0 is about one file, and derives nothing
+        assert lines, "names no function"
+        assert source.count("```python") >= 1
+
+
+def test_an_evening_suffices():
+    """For the VAE and the IWAE, chapters 1 to 12, and the files that they name."""
+    chapters = [path for path in CHAPTERS if 1 <= int(path.name[:2]) <= 12]
+    files = {file for path in chapters for file in FILE.findall(text(path))}
+    assert sum(text(ROOT / file).count("\n") for file in files) <= 2500
 
 
 def test_links_between_chapters():
@@ -119,15 +128,31 @@ def test_code_that_a_chapter_names(path):
             assert not missing, f"{symbol} in {file} does not cite {missing}"
 
 
+def test_chapter_10_quotes_the_gradient():
+    (chapter,) = (path for path in CHAPTERS if path.name.startswith("10_"))
+    (quoted,) = re.findall(r"^```text\n(.*?)^```", text(chapter), re.M | re.S)
+    source = excerpt(ROOT / "minivae/gradient.py", "gradient")
+    assert source.endswith(indent(quoted, "    ").rstrip())
+
+
 def test_equations_that_the_code_cites():
-    known = equations()
+    """They exist, their chapter names a file that cites them, and some chapter names
+    each file.
+    """
+    known, named, citing = equations(), {}, {}
+    for chapter in CHAPTERS:
+        files = CODE.findall(text(chapter))
+        named[chapter.name] = {ROOT / file for _, file in files}
     for path in SOURCES:
-        unknown = cited(text(path)) - known.keys()
-        assert not unknown, f"{path.name} cites {unknown}"
-        for number in cited(text(path)):
-            chapter = text(ROOT / "derivations" / known[number][0])
-            files = {ROOT / file for _, file in CODE.findall(chapter)}
-            assert path in files, f"{known[number][0]} does not name {path.name}"
+        numbers = cited(text(path))
+        assert numbers <= known.keys(), f"{path} cites {numbers - known.keys()}"
+        for number in numbers:
+            citing.setdefault(number, set()).add(path)
+    for number, files in citing.items():
+        chapter, _ = known[number]
+        assert files & named[chapter], f"{chapter} names no file that cites {number}"
+    unnamed = set().union(*citing.values()) - set().union(*named.values())
+    assert not unnamed, f"no chapter names {unnamed}"
 
 
 @pytest.mark.parametrize("path", [*CHAPTERS, ROOT / "README.md"], ids=lambda p: p.stem)
@@ -140,6 +165,8 @@ def test_github_shows_the_mathematics(path):
     lost = [m for m in plain if m not in shown]
     assert not lost, f"write these as $`...`$: {lost}"
     assert prose.count("$`") == prose.count("`$")
+    bare = re.search(r"<details>.*\n.|.\n</details>", source)
+    assert not bare, "GitHub reads Markdown in <details> only between blank lines"
     fences = re.findall(r"^```(\S+)", source, flags=re.M)
     assert set(fences) <= {"math", "python", "text", "sh"}, fences
 
@@ -164,6 +191,8 @@ def test_a_block_stands_alone(code):
             stored.add(node.name)
         elif isinstance(node, ast.arg):
             stored.add(node.arg)
+        elif isinstance(node, ast.ExceptHandler):
+            stored.add(node.name)
         elif isinstance(node, ast.alias):
             stored.add((node.asname or node.name).split(".")[0])
     assert loaded <= stored | names

@@ -8,16 +8,20 @@ import pytest
 import standin
 
 import minivae as mv
-from minivae.check import BOUND_OPTIONS, TOLERANCE, check_pieces, small_model
-from minivae.estimators import most_kept, thin
-from minivae.kernels import product
-from minivae.model import rows_that_count
+from minivae import evaluation, training
+from minivae.check import TOLERANCE
+from minivae.engine import batching, gpu
+from minivae.engine.registry import bound_names
+from minivae.estimators import subsample
+from minivae.gradcheck import check_pieces, examples, small_model
+from minivae.kernels import matmul
+from minivae.log_weights import nonzero_rows
 
 DEPTHS = {1: ((3,), ((5,),)), 2: ((4, 3), ((6, 5), (4, 5)))}
 
 
 @pytest.fixture(autouse=True)
-def gpu(monkeypatch):
+def device(monkeypatch):
     standin.install(monkeypatch)
 
 
@@ -25,7 +29,7 @@ def gpu(monkeypatch):
 @pytest.mark.parametrize("sizes", ["111", "513", "143", "741", "357"])
 @pytest.mark.parametrize("columns", [(0, 0), (0, 1), (1, 0), (1, 1)])
 @pytest.mark.parametrize("gap", [0, 2])
-def test_product(dtype, sizes, columns, gap):
+def test_matmul(dtype, sizes, columns, gap):
     """Factors in rows and in columns, end to end and with gaps; the result in new
     memory, and in old.
     """
@@ -39,11 +43,11 @@ def test_product(dtype, sizes, columns, gap):
     a, b = factors
     expected = a.inside @ b.inside
     rtol = 1e-5 if dtype == np.float32 else 1e-13
-    np.testing.assert_allclose(product.product_cuda(a, b).inside, expected, rtol)
+    np.testing.assert_allclose(matmul.matmul_cuda(a, b).inside, expected, rtol)
     out = standin.wrap(np.full((M, O), np.nan, dtype))
-    product.product_cuda(a, b, out)
+    matmul.matmul_cuda(a, b, out)
     np.testing.assert_allclose(out.inside, expected, rtol)
-    row = product.product_cuda(standin.wrap(np.array(a.inside[0])), b)
+    row = matmul.matmul_cuda(standin.wrap(np.array(a.inside[0])), b)
     np.testing.assert_allclose(row.inside, expected[0], rtol)
 
 
@@ -66,7 +70,7 @@ def compare(host, there, rtol=1e-9):
 
 CASES = [(bound, "reparam", "all") for bound in mv.BOUNDS]
 CASES += [("iwae", estimator, "all") for estimator in mv.ESTIMATORS]
-CASES += [("iwae", "dreg", way) for way in ("single", "sparse")]
+CASES += [("iwae", "dreg", backward) for backward in ("single", "sparse")]
 CASES += [("vr", "reparam", "sparse"), ("iwae", "score", "sparse")]
 CASES = [(*case, depth) for case in CASES for depth in (1, 2)]
 CASES += [("elbo_kl", "reparam", "all", 1)]
@@ -90,8 +94,10 @@ def assert_same(host, there, rtol=1e-9):
 def numbers_of(step):
     """The host's numbers that a step uses: a recorded one would keep them."""
     outside = inspect.getclosurevars(step).nonlocals
-    numbers = {n: v for n, v in outside.items() if isinstance(v, (int, float))}
-    return numbers | {"learning rate": outside["adam"].learning_rate}
+    used = outside | outside["select"].keywords | vars(outside["adam"])
+    numbers = {n: v for n, v in used.items() if isinstance(v, (int, float))}
+    assert {"size", "growth", "learning_rate"} <= numbers.keys()
+    return numbers
 
 
 @pytest.fixture
@@ -114,13 +120,14 @@ def steps(monkeypatch):
 
         return call
 
-    monkeypatch.setitem(mv.train.__globals__, "recorded", watched)
+    monkeypatch.setattr(gpu, "recorded", watched)
     return seen
 
 
 @pytest.mark.parametrize("bound, estimator, backward, depth", CASES)
 def test_a_run_is_the_same_on_both(bound, estimator, backward, depth, steps):
-    options = {"m": 2} if estimator == "piwae" else BOUND_OPTIONS.get(bound, {})
+    options = mv.ESTIMATORS["piwae"].examples() if estimator == "piwae" else {}
+    options |= examples(bound)
     names = {"bound": bound, "estimator": estimator, "backward": backward}
     assert_same(*both_runs(depth, epochs=3, **names, **options))
     assert len(steps) == 9
@@ -145,44 +152,104 @@ def test_fixed_pixels(steps):
     assert_same(*both_runs(epochs=2, binarization="fixed"))
 
 
-def test_more_samples_kept_than_there_is_room_for(monkeypatch, steps):
-    """The epoch is taken again, and there is more room in the next."""
-    rooms = []
+@pytest.mark.parametrize("backward", ["all", "single", "sparse"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_batch_in_several_chunks(monkeypatch, steps, backward, depth):
+    """Of two images each on the device, where the host takes all eight at once."""
+    monkeypatch.setattr(batching, "GPU_CHUNK_ROWS", 8)
+    assert_same(*both_runs(depth, epochs=2, backward=backward))
 
-    def too_few(B, K, backward, tau, room):
-        rooms.append(room)
-        return None if room is None else min(B * K, 2 * room)
 
-    monkeypatch.setattr("minivae.gradient.most_kept", too_few)
-    host, there = both_runs(epochs=4, backward="sparse")
+@pytest.mark.parametrize("estimator", ["reparam", "score"])  # which has a baseline
+def test_more_samples_kept_than_the_buffer_holds(monkeypatch, steps, estimator):
+    """The epoch is taken again as on a host, and then the buffer holds twice as many:
+    so often as it takes.
+    """
+    seen, run_epoch = [], training.run_epoch
+
+    def too_few(B, K, *, backward, tau, growth):
+        assert (backward, tau) == ("sparse", 2.0)
+        seen.append(growth)
+        return min(B * K, 2 * growth)
+
+    def counting(training, epoch, step_done):
+        if training.model.device == "cuda":
+            seen.append(f"epoch {epoch} again")
+        return run_epoch(training, epoch, step_done)
+
+    monkeypatch.setattr(gpu, "capacity", too_few)
+    monkeypatch.setattr(training, "run_epoch", counting)
+    host, there = both_runs(epochs=4, backward="sparse", estimator=estimator)
     assert_same(host, there)
-    assert {1, 2, None} <= set(rooms)
+    assert seen[:5] == [1, 1, 1, "epoch 1 again", 2]
+    assert seen[-3:] == [4, 4, 4]  # in the end it holds enough
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_no_sample_kept(likelihood, depth):
+    """Then p gets no gradient, and q what reaches it by score alone."""
+    rng = np.random.default_rng(2)
+    x, how = (rng.random((5, 9)) < 0.5) * 1.0, {"backward": "sparse", "tau": 1e300}
+    host, there = models(np.float64, depth, likelihood)
+    eps = host.draw_eps(5, 3, rng)
+    grads = [
+        mv.bound_and_grad(model, x, eps, estimator="rws", rng=rng, **how)[1]
+        for model in (host, there)
+    ]
+    compare(*grads)
+    for name, grad in grads[0].items():
+        assert (grad == 0).all() == name.startswith("p"), name
 
 
 @pytest.mark.parametrize("counted", [0, 3, 4, 5, 12])
-@pytest.mark.parametrize("most", [4, 12, None])
-def test_rows_that_count(counted, most):
-    """They come first and in order; one too many, and theta says so."""
+@pytest.mark.parametrize("put", [np.asarray, standin.wrap])
+def test_nonzero_rows(counted, put):
+    """All that count, in order."""
+    theta, path, chosen = some_that_count(counted)
+    rows, same = nonzero_rows(put(theta), put(path))
+    if counted == 12:
+        assert rows == slice(None)
+    else:
+        np.testing.assert_array_equal(getattr(rows, "inside", rows), chosen)
+    np.testing.assert_array_equal(getattr(same, "inside", same), theta)
+
+
+@pytest.mark.parametrize("counted", [0, 3, 4, 5, 12])
+@pytest.mark.parametrize("most", [4, 12])
+@pytest.mark.parametrize("put", [np.asarray, standin.wrap])
+def test_rows_of_capacity(monkeypatch, counted, most, put):
+    """Those that count come first and in order; one too many, and theta says so."""
+    theta, path, chosen = some_that_count(counted)
+    how = {"backward": "sparse", "tau": 0.1, "growth": 1}
+    asked = []
+    monkeypatch.setattr(
+        gpu, "capacity", lambda *shape, **how: asked.append((shape, how)) or most
+    )
+    rows, marked = gpu.rows_of_capacity(put(theta), put(path), **how)
+    assert asked == [((3, 4), how)] and not standin.EVENTS
+    rows, marked = (getattr(a, "inside", a) for a in (rows, marked))
+    if most == 12:
+        assert rows == slice(None)
+    else:
+        assert len(set(rows)) == len(rows) == most
+        np.testing.assert_array_equal(rows[:counted], chosen[: len(rows)])
+    if most == 4 and counted > 4:
+        assert np.isnan(marked).all()
+    else:
+        np.testing.assert_array_equal(marked, theta)
+
+
+def some_that_count(counted):
+    """theta and path (3, 4), and the rows where one of them is not zero."""
     rng = np.random.default_rng(counted)
     theta, path = np.zeros((2, 12))
     chosen = np.sort(rng.choice(12, counted, replace=False))
     theta[chosen[::2]], path[chosen[1::2]] = 1, -1
-    for put in (np.asarray, standin.wrap):
-        rows, marked = rows_that_count(
-            put(theta.reshape(3, 4)), put(path.reshape(3, 4)), most
-        )
-        rows, marked = (getattr(a, "inside", a) for a in (rows, marked))
-        if most == 12 or (most is None and counted == 12):
-            assert rows == slice(None)
-        else:
-            assert len(set(rows)) == len(rows) == (counted if most is None else most)
-            np.testing.assert_array_equal(rows[:counted], chosen[: len(rows)])
-        assert np.isnan(marked).all() == (most == 4 and counted > 4)
-        assert np.isnan(marked).any() == np.isnan(marked).all()
+    return theta.reshape(3, 4), path.reshape(3, 4), chosen
 
 
-@pytest.mark.parametrize("room, backward, B, K, most", [
-    (None, "sparse", 100, 50, None),
+@pytest.mark.parametrize("growth, backward, B, K, most", [
     (1, "all", 100, 50, 5000),
     (1, "single", 100, 50, 100),
     (1, "sparse", 100, 50, 1190),
@@ -190,30 +257,31 @@ def test_rows_that_count(counted, most):
     (8, "sparse", 100, 50, 5000),
     (1, "sparse", 100, 5, 500),
 ])  # fmt: skip
-def test_room(room, backward, B, K, most):
-    assert most_kept(B, K, backward, 0.1, room) == most
+def test_capacity(growth, backward, B, K, most):
+    assert gpu.capacity(B, K, backward=backward, tau=0.1, growth=growth) == most
 
 
 @pytest.mark.parametrize("estimator", ["reparam", "dreg", "piwae"])
-def test_there_is_room_for_what_is_kept(estimator):
+def test_what_is_kept_is_within_the_capacity(estimator):
     """Of weights as uneven and as even as they come, in 2,000 batches."""
     rng, options = np.random.default_rng(0), {"m": 10} if estimator == "piwae" else {}
-    room = 2 if estimator == "piwae" else 1
+    how = {"backward": "sparse", "tau": 0.1}
+    most = gpu.capacity(10, 50, growth=2 if estimator == "piwae" else 1, **how)
     rows_of = partial(mv.ESTIMATORS[estimator], **options)
     for scale in (0.1, 1, 10):
         log_w = scale * rng.standard_normal((20_000, 50))
         _, theta, path, _ = rows_of(mv.BOUNDS["iwae"], log_w)
-        theta, path = thin(theta, path, "sparse", 0.1, rng.random(theta.shape))
+        theta, path = subsample(theta, path, **how, uniform=rng.random(theta.shape))
         kept = ((theta != 0) | (path != 0)).reshape(2_000, -1).sum(axis=1)
-        assert kept.max() <= most_kept(10, 50, "sparse", 0.1, room)
+        assert kept.max() <= most
 
 
 def test_the_first_nan_is_named_as_on_the_host(monkeypatch):
     """Its epoch, its step and its array, though the host looked an epoch later."""
-    real, errors = mv.train.__globals__["walk"], []
+    real, errors = training.sum_gradients, []
 
-    def spoil(model, *args):
-        values, grads = real(model, *args)
+    def spoil(*args):
+        values, grads = real(*args)
         bad = spoil.adam.t == 5  # the last step of epoch 2, also when it is taken again
         grads["p1.hidden1.W"][...] = np.where(bad, np.nan, grads["p1.hidden1.W"])
         return values, grads
@@ -223,8 +291,8 @@ def test_the_first_nan_is_named_as_on_the_host(monkeypatch):
             super().__init__(*args, **kwargs)
             spoil.adam = self
 
-    monkeypatch.setitem(mv.train.__globals__, "walk", spoil)
-    monkeypatch.setitem(mv.train.__globals__, "Adam", Seen)
+    monkeypatch.setattr(training, "sum_gradients", spoil)
+    monkeypatch.setattr(training, "Adam", Seen)
     images = np.random.default_rng(1).random((20, 9))
     for model in models(np.float64):
         with pytest.raises(mv.NonFiniteError) as error:
@@ -235,7 +303,7 @@ def test_the_first_nan_is_named_as_on_the_host(monkeypatch):
 
 
 def test_from_one_device_to_the_other(tmp_path):
-    """A run that began on one goes on on the other, both ways."""
+    """A run that began on one is resumed on the other, both ways."""
     images = np.random.default_rng(1).random((20, 9))
     settings = {"k": 4, "batch": 8, "estimator": "score", "progress": False}
     whole, _ = models(np.float64)
@@ -277,7 +345,7 @@ def test_what_a_model_can_do(depth):
 @pytest.mark.parametrize("depth", [1, 2])
 def test_evaluation(depth, monkeypatch):
     """Two blocks of images, and a k that no block of samples divides."""
-    monkeypatch.setitem(mv.evaluate.__globals__["IMAGES"], "cuda", 12)
+    monkeypatch.setitem(evaluation.IMAGES, "cuda", 12)
     images = np.random.default_rng(1).random((20, 9))
     host, there = (
         mv.evaluate(model, images, k=50, progress=False).summary()
@@ -296,12 +364,11 @@ def test_gradients_of_the_pieces():
 
 
 @pytest.mark.parametrize(
-    "bound, depth", [(bound, 1) for bound in (*mv.BOUNDS, "elbo_kl")] + [("iwae", 2)]
+    "bound, depth", [(bound, 1) for bound in bound_names()] + [("iwae", 2)]
 )
 def test_gradients(bound, depth):
     model, x, eps = small_model("cuda", *DEPTHS[depth], k=4)
-    options = BOUND_OPTIONS.get(bound, {})
-    for check in mv.check_gradients(model, x, eps, bound, **options):
+    for check in mv.check_gradients(model, x, eps, bound, **examples(bound)):
         assert check.error <= TOLERANCE, check
 
 

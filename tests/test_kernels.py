@@ -5,7 +5,9 @@ The CUDA versions take part where there is a GPU with CuPy, and under the simula
 NUMBA_ENABLE_CUDASIM=1 (test_cuda.py starts that process).
 """
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -15,12 +17,14 @@ import pytest
 from scipy import stats
 
 from minivae.kernels import (
+    FILES,
     NAMES,
     adam,
     bernoulli,
+    load_ops,
     log_weight,
+    matmul,
     noise,
-    product,
     reparameterize,
     softmax,
     tanh,
@@ -91,11 +95,43 @@ def version(kernel, name):
 
 
 def test_every_file_has_every_version():
-    files = adam, bernoulli, log_weight, noise, product, reparameterize, softmax, tanh
-    for kernel in files:
+    for kernel in FILES:
         assert {*NAMES, "cuda"} <= kernel.VERSIONS.keys()
         functions = {tuple(vars(version)) for version in kernel.VERSIONS.values()}
         assert len(functions) == 1
+
+
+@pytest.mark.parametrize("name", [*NAMES, "cuda"])
+def test_ops_hold_one_version_of_every_kernel(name):
+    """No function under the name of another; and they survive a copy and a pickle."""
+    ops = load_ops(name)
+    functions = {"name": name}
+    for kernel in FILES:
+        here = vars(kernel.VERSIONS[name])
+        assert not here.keys() & functions.keys()
+        functions |= here
+    for same in (ops, copy.deepcopy(ops), pickle.loads(pickle.dumps(ops))):
+        assert vars(same) == functions
+
+
+@pytest.mark.parametrize("name, dtype", CASES)
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (5, 1, 3), (17, 33, 9)])
+@pytest.mark.parametrize("columns", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_matmul(name, dtype, sizes, columns):
+    """Factors in rows and in columns; the result in new memory, and in old."""
+    (M, N, O), rng = sizes, np.random.default_rng(0)
+    a, b = (
+        rng.standard_normal(shape[::-1]).T if in_columns else rng.standard_normal(shape)
+        for shape, in_columns in zip(((M, N), (N, O)), columns)
+    )
+    (a, b), (a64, b64) = both(dtype, a, b)
+    product = version(matmul, name).matmul
+    assert product(a, b).dtype == dtype
+    compare(product(a, b), a64 @ b64, dtype)
+    compare(product(np.array(a[0]), b), a64[0] @ b64, dtype)
+    out = np.full((M, O), np.nan, dtype)
+    product(a, b, out)
+    compare(out, a64 @ b64, dtype)
 
 
 @pytest.mark.parametrize("name, dtype", CASES)
@@ -113,16 +149,16 @@ def test_tanh(name, dtype, size):
         rng.standard_normal(columns),
         rng.standard_normal((size // columns, columns)),
     )
-    h = version(tanh, name).forward(a, b)
+    h = version(tanh, name).tanh(a, b)
     assert h.dtype == dtype and h.shape == a.shape
     compare(h, np.tanh(a64 + b64), dtype)
     compare(
-        version(tanh, name).backward(dh, h),
+        version(tanh, name).tanh_backward(dh, h),
         dh64 * (1 - h.astype(np.float64) ** 2),
         dtype,
     )
     nan = np.full((2, 2), np.nan, dtype)
-    assert np.isnan(version(tanh, name).forward(nan, np.zeros(2, dtype))).all()
+    assert np.isnan(version(tanh, name).tanh(nan, np.zeros(2, dtype))).all()
 
 
 @pytest.mark.parametrize("name, dtype", CASES)
@@ -135,14 +171,14 @@ def test_bernoulli(name, dtype, shape):
     ) * (rng.random(shape) < 0.5)
     x = (rng.random((B, D)) < 0.5) * 1.0
     (a, b, x), args64 = both(dtype, a, rng.standard_normal(D), x)
-    log_px = version(bernoulli, name).forward(a, b, x)
+    log_px = version(bernoulli, name).bernoulli(a, b, x)
     assert log_px.dtype == np.float64 and np.isfinite(log_px).all()
     compare(log_px, bernoulli.bernoulli_numpy(*args64), dtype)
-    delta = version(bernoulli, name).backward(a, b, x)
+    delta = version(bernoulli, name).bernoulli_backward(a, b, x)
     assert delta.dtype == dtype
     compare(delta, bernoulli.bernoulli_backward_numpy(*args64), dtype)
     a[0, 0, 0] = np.nan
-    assert np.isnan(version(bernoulli, name).forward(a, b, x)[0, 0])
+    assert np.isnan(version(bernoulli, name).bernoulli(a, b, x)[0, 0])
 
 
 @pytest.mark.parametrize("name, dtype", CASES)
@@ -151,7 +187,7 @@ def test_bernoulli_of_a_wide_image(name, dtype):
     of a simulated thread 2^156.
     """
     a, b, x = np.zeros((1, 2, 5000), dtype), np.zeros(5000, dtype), np.ones((1, 5000))
-    log_px = version(bernoulli, name).forward(a, b, x.astype(dtype))
+    log_px = version(bernoulli, name).bernoulli(a, b, x.astype(dtype))
     np.testing.assert_allclose(log_px, -5000 * np.log(2), rtol=1e-6)
 
 
@@ -168,7 +204,7 @@ def test_reparameterize(name, dtype, shape):
         dtype, mu, log_sigma, eps, dz, path, score
     )
     functions = version(reparameterize, name)
-    z = functions.forward(mu, log_sigma, eps)
+    z = functions.reparameterize(mu, log_sigma, eps)
     assert z.dtype == dtype
     compare(z, reparameterize.reparameterize_numpy(*args64[:3]), dtype)
     _, log_sigma64, eps64, dz64, path64, score64 = args64
@@ -176,7 +212,7 @@ def test_reparameterize(name, dtype, shape):
         (path, score, path64, score64),
         (path, -path, path64, -path64),
     ):
-        results = functions.backward(dz, eps, log_sigma, p, s)
+        results = functions.reparameterize_backward(dz, eps, log_sigma, p, s)
         expected = reparameterize.reparameterize_backward_numpy(
             dz64, eps64, log_sigma64, p64, s64
         )
@@ -202,7 +238,9 @@ def test_plain_gradient_never_divides_by_sigma(name):
     dz, eps = rng.standard_normal((2, 3, 4, 5)).astype(np.float32)
     path = rng.random((3, 4)).astype(np.float32)
     log_sigma = np.full((3, 5), np.log(1e-8), np.float32)
-    dmu, _ = version(reparameterize, name).backward(dz, eps, log_sigma, path, -path)
+    dmu, _ = version(reparameterize, name).reparameterize_backward(
+        dz, eps, log_sigma, path, -path
+    )
     np.testing.assert_allclose(
         dmu, dz.astype(np.float64).sum(axis=1), rtol=1e-5, atol=1e-6
     )
@@ -219,7 +257,7 @@ def test_log_weight(name, dtype, shape, scale):
         dtype, scale * rng.standard_normal(shape), rng.standard_normal(shape), log_sigma
     )
     log_px = -100 * rng.random((B, K))
-    log_w = version(log_weight, name).forward(log_px, z, eps, log_sigma)
+    log_w = version(log_weight, name).log_weight(log_px, z, eps, log_sigma)
     assert log_w.dtype == np.float64
     np.testing.assert_allclose(
         log_w, log_weight.log_weight_numpy(log_px, *args64), rtol=1e-12
@@ -234,7 +272,7 @@ def test_softmax(name, shape):
 
     rng = np.random.default_rng(shape[1])
     log_w = rng.choice([-1e4, 0, 1e4], shape) + rng.standard_normal(shape)
-    lse, w = version(softmax, name).forward(log_w)
+    lse, w = version(softmax, name).softmax(log_w)
     np.testing.assert_allclose(lse, logsumexp(log_w, axis=1), rtol=1e-14)
     np.testing.assert_allclose(w, scipy_softmax(log_w, axis=1), rtol=1e-12)
     if shape[1] == 1:
@@ -254,7 +292,7 @@ def test_softmax_of_rows_that_are_not_finite(name):
             [0.0, 1.0, np.nan],
         ]
     )
-    lse, w = version(softmax, name).forward(log_w)
+    lse, w = version(softmax, name).softmax(log_w)
     assert lse[0] == -inf and (w[0] == 0).all()
     assert lse[1] == 2.0 and (w[1] == [0, 1, 0]).all()
     assert np.isnan(lse[2:]).all()
@@ -274,7 +312,7 @@ def test_adam(name, dtype, shape):
         "beta2": 0.999,
         "epsilon": 1e-4,
     }
-    assert bool(version(adam, name).step(p, g, m, v, *settings.values()))
+    assert bool(version(adam, name).adam(p, g, m, v, *settings.values()))
     adam.adam_numpy(*args64, *settings.values())
     for got, want in zip((p, m, v), (args64[0], args64[2], args64[3])):
         assert got.dtype == dtype
@@ -289,7 +327,7 @@ def test_adam(name, dtype, shape):
 def test_adam_sees_what_is_not_finite(name, dtype, bad, where):
     g = np.full(37, np.finfo(dtype).max)  # a large gradient is still a finite one
     state, settings = np.zeros((3, 37), dtype), (1, 0.01, 0.9, 0.999, 1e-4)
-    step = version(adam, name).step
+    step = version(adam, name).adam
     assert bool(step(state[0], g.astype(dtype), *state[1:], *settings))
     g[where] = bad
     assert not bool(step(state[0], g.astype(dtype), *state[1:], *settings))
@@ -318,25 +356,25 @@ def test_noise(name, n):
     """As the reference: uniform to the last bit, normal to float32's rounding."""
     draw, reference = version(noise, name), noise.VERSIONS["numpy"]
     for key in ((0, 0), (2**32 - 1, 2**32 - 1), (7, 11)):
-        for place in [(0, 3, n, 0, 0), (2, 1, n, 3000, (2**20 << 8) + 255)]:
-            u, z = draw.uniform(key, *place), draw.normal(key, *place)
+        for where in [(0, 3, n, 0, 0), (2, 1, n, 3000, (2**20 << 8) + 255)]:
+            u, z = draw.uniform(key, *where), draw.normal(key, *where)
             for numbers in (u, z):
-                assert numbers.dtype == np.float32 and numbers.shape == (place[1], n)
-            np.testing.assert_array_equal(u, reference.uniform(key, *place))
+                assert numbers.dtype == np.float32 and numbers.shape == (where[1], n)
+            np.testing.assert_array_equal(u, reference.uniform(key, *where))
             assert u.min() >= 0 and u.max() < 1
             for dtype in (np.float32, np.float64):
-                grey = reference.uniform(key, 9, *place[1:]).astype(dtype)
+                grey = reference.uniform(key, 9, *where[1:]).astype(dtype)
                 grey[:, ::3] = u[:, ::3]  # not below: a zero
-                x = draw.binarize(key, place[0], grey, *place[3:])
+                x = draw.binarize(key, where[0], grey, *where[3:])
                 assert x.dtype == dtype
                 np.testing.assert_array_equal(x, u < grey)
-            expected = reference.normal(key, *place)
+            expected = reference.normal(key, *where)
             np.testing.assert_allclose(z, expected, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_noise_is_noise(name):
-    """Uniform and normal by Kolmogorov and Smirnov, and no two places alike."""
+    """Uniform and normal by Kolmogorov and Smirnov, and no two counters alike."""
     draw, key = version(noise, name), (1, 2)
     z = draw.normal(key, 0, 200, 1001, 5, 1)
     assert stats.kstest(z.ravel(), "norm").pvalue > 1e-3

@@ -1,4 +1,4 @@
-"""No two draws of a run share their place."""
+"""No two draws of a run share their counter."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from minivae.kernels import noise
 
 
 @pytest.fixture
-def places(monkeypatch):
+def counters(monkeypatch):
     """The (key, image, step, stream) of every image that was drawn for."""
     seen = []
 
@@ -35,18 +35,18 @@ def two_layers():
 
 
 @pytest.mark.parametrize("backward", ["all", "single", "sparse"])
-def test_of_a_training_run(places, backward):
-    """Two seeds, three epochs, seven steps: pixels, eps of each layer, thinning."""
+def test_of_a_training_run(counters, backward):
+    """Two seeds, three epochs, seven steps: pixels, eps of each layer, subsampling."""
     for seed in (0, 1):
         model, images = two_layers()
         settings = {"batch": 8, "epochs": 3, "seed": seed, "backward": backward}
         mv.train(model, images, "iwae", 3, **settings, progress=False)
-    assert len(places) == 2 * 3 * 50 * 4
-    assert len(set(places)) == len(places)
+    assert len(counters) == 2 * 3 * 50 * 4
+    assert len(set(counters)) == len(counters)
 
 
-def test_of_an_evaluation(places):
+def test_of_an_evaluation(counters):
     model, images = two_layers()
     mv.evaluate(model, images, k=50, progress=False)  # three blocks of samples
-    assert len(places) == 50 * 3 * 2
-    assert len(set(places)) == len(places)
+    assert len(counters) == 50 * 3 * 2
+    assert len(set(counters)) == len(counters)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import minivae as mv
-from minivae.params import Params
+from minivae.engine.params import Params
 
 
 def small():
@@ -64,7 +64,7 @@ def test_a_copied_model_trains_alone():
 
 
 def test_the_first_product_is_written_and_the_next_added():
-    grads = Params({"W": (2, 2)}, np.full(4, np.nan), ["W"])
+    grads = Params({"W": (2, 2)}, np.full(4, np.nan), uninitialised=["W"])
     a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.eye(2)
     grads.add_product("W", np.matmul, a, b)
     np.testing.assert_array_equal(grads["W"], a)

@@ -42,7 +42,7 @@ def test_reconstructions_stand_below_their_inputs(drawn, monkeypatch):
     )
 
 
-def test_manifold_walks_the_prior(drawn):
+def test_manifold_covers_the_prior(drawn):
     model = mv.VAE(4, (2,), ((3,),), rng=np.random.default_rng(0))
     plots.manifold(model, "path", n=3)
     assert drawn[0].axes[0].images[0].get_array().shape == (6, 6)

@@ -1,4 +1,4 @@
-"""Sharing a minibatch among threads changes nothing but the order of a sum."""
+"""Splitting a batch among threads changes nothing but the order of a sum."""
 
 import os
 import threading
@@ -8,9 +8,10 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 import minivae as mv
-from minivae import threads
-from minivae.gradient import BOUND_NAMES
-from minivae.train import run_step
+from minivae.engine import threads
+from minivae.engine.batching import shards
+from minivae.engine.registry import bound_names
+from minivae.gradcheck import examples
 
 
 def model_and_batch(latent_dims=(3,), hidden_dims=((8,),), dtype=np.float64):
@@ -29,22 +30,22 @@ def on(n, function, *args, **settings):
 def test_as_many_threads_as_the_blas_may_use():
     for n in (1, 2, 3):
         with threadpool_limits(n):
-            # 31 images of 20 rows: shares of at least 64 rows
-            assert len(threads.shares(0, 31, 20)) == n
-            assert len(threads.shares(0, 6, 20)) == 1
-            assert len(threads.shares(0, 2, 1000)) == min(n, 2)
-            parts = threads.shares(5, 36, 20)
+            # 31 images of 20 rows: shards of at least 64 rows
+            assert len(shards(0, 31, 20)) == n
+            assert len(shards(0, 6, 20)) == 1
+            assert len(shards(0, 2, 1000)) == min(n, 2)
+            assert len(shards(0, 31, 20, device="cuda")) == 1
+            parts = shards(5, 36, 20)
             covered = [i for part in parts for i in range(part.start, part.stop)]
             assert covered == list(range(5, 36))
 
 
-@pytest.mark.parametrize("bound", BOUND_NAMES)
+@pytest.mark.parametrize("bound", bound_names())
 def test_the_gradient_on_three_threads(bound):
     model, x, eps = model_and_batch()
-    options = {"miwae": {"m": 4}, "ciwae": {"beta": 0.3}, "vr": {"alpha": 0.5}}
-    args = mv.bound_and_grad, model, x, eps, bound
-    one_value, one = on(1, *args, **options.get(bound, {}))
-    value, grads = on(3, *args, **options.get(bound, {}))
+    args, options = (mv.bound_and_grad, model, x, eps, bound), examples(bound)
+    one_value, one = on(1, *args, **options)
+    value, grads = on(3, *args, **options)
     assert value == pytest.approx(one_value, rel=1e-13)
     np.testing.assert_allclose(grads.vector, one.vector, rtol=1e-10, atol=1e-12)
 
@@ -53,30 +54,21 @@ def test_the_gradient_on_three_threads(bound):
 def test_the_same_samples_are_kept(backward):
     model, x, eps = model_and_batch((3, 2), ((8,), (4,)))
 
-    def thinned():
+    def subsampled():
         rng = np.random.default_rng(3)
-        return mv.bound_and_grad(model, x, eps, backward=backward, rng=rng)[1]
+        return mv.bound_and_grad(model, x, eps, backward=backward, rng=rng)[1].vector
 
-    np.testing.assert_allclose(
-        on(3, thinned).vector, on(1, thinned).vector, rtol=1e-10, atol=1e-12
-    )
+    one = on(1, subsampled)
+    np.testing.assert_allclose(on(3, subsampled), one, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("backward", ["all", "single", "sparse"])
 def test_a_step_draws_the_same_noise_on_any_number_of_threads(backward):
-    images = np.random.default_rng(1).random((50, 12))
-    config = {
-        "bound": "iwae", "estimator": "dreg", "options": {}, "backward": backward,
-        "tau": 0.1, "k": 20, "seed": 0, "binarization": "dynamic",
-    }  # fmt: skip
-    ends = []
+    images, ends = np.random.default_rng(1).random((50, 12)), []
+    settings = {"epochs": 2, "batch": 31, "backward": backward, "progress": False}
     for n in (1, 2, 3):
         model, _, _ = model_and_batch()
-        adam, state = mv.Adam(model.params), {"baseline": np.zeros(())}
-        for step in (1, 2, 3):
-            here = np.arange(31) + step
-            args = model, adam, state, images, here, config, 1, step
-            on(n, run_step, *args)
+        on(n, mv.train, model, images, "iwae", 20, "dreg", **settings)
         ends.append(model.params.vector)
     np.testing.assert_allclose(ends[1], ends[0], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(ends[2], ends[0], rtol=1e-9, atol=1e-12)
@@ -93,14 +85,11 @@ def test_evaluation_and_log_weights_on_three_threads():
     model, x, eps = model_and_batch()
     log_w = on(1, model.log_weights, x, eps)
     np.testing.assert_allclose(on(3, model.log_weights, x, eps), log_w, rtol=1e-12)
-    results = [
-        on(n, mv.evaluate, model, x * 0.5, k=40, progress=False) for n in (1, 3)
-    ]
-    assert results[1].nll == pytest.approx(results[0].nll, rel=1e-12)
-    assert results[1].kl == pytest.approx(results[0].kl, rel=1e-12)
-    np.testing.assert_allclose(
-        results[1].sorted_weights, results[0].sorted_weights, rtol=1e-9
-    )
+    args, settings = (mv.evaluate, model, x * 0.5), {"k": 40, "progress": False}
+    one, three = (on(n, *args, **settings) for n in (1, 3))
+    assert three.nll == pytest.approx(one.nll, rel=1e-12)
+    assert three.kl == pytest.approx(one.kl, rel=1e-12)
+    np.testing.assert_allclose(three.sorted_weights, one.sorted_weights, rtol=1e-9)
 
 
 def test_each_thread_computes_on_its_own():

@@ -1,4 +1,4 @@
-"""Training: pinned losses, runs that are killed and go on, and runs that fail."""
+"""Training: pinned losses, runs that are killed and resumed, and runs that fail."""
 
 import signal
 import subprocess
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import minivae as mv
-from minivae import checkpoint
-from minivae.train import generator
+from minivae import training
+from minivae.engine import files
+from minivae.engine.noise import generator
 
 
 def tiny(seed=0, **settings):
@@ -31,7 +32,7 @@ def assert_same_params(a, b):
 
 
 # Ten steps of the paper's architecture in float64: batch 20, k = 5, Adam 1e-3, the
-# first 200 training images fmt: off
+# first 200 training images
 PINNED = {
     "elbo": [
         -204.941494129753,
@@ -70,7 +71,6 @@ PINNED = {
         -214.001883866091,
     ],
 }
-# fmt: on
 
 
 @pytest.mark.parametrize("kernels", ["numpy", "numba"])
@@ -154,15 +154,19 @@ def test_binarization():
 def test_every_image_is_seen_once_an_epoch(monkeypatch):
     """50 images at batch 8: seven steps, the last of two images."""
     seen, values = [], []
-    real = mv.train.__globals__["walk"]
+    real_gradient, real_step = training.add_gradient, training.step_gradient
 
-    def spy(model, B, K, inputs, *args):
-        seen.append(inputs(slice(0, B))[0])
-        value, grads = real(model, B, K, inputs, *args)
-        values.append(value.mean())
+    def gradient_spy(objective, model, x, **inputs):
+        seen.append(x)
+        return real_gradient(objective, model, x, **inputs)
+
+    def step_spy(*args):
+        value, grads = real_step(*args)
+        values.append(value)
         return value, grads
 
-    monkeypatch.setitem(mv.train.__globals__, "walk", spy)
+    monkeypatch.setattr(training, "add_gradient", gradient_spy)
+    monkeypatch.setattr(training, "step_gradient", step_spy)
     model, images = tiny()
     images = mv.binarize(images, np.random.default_rng(0))
     history = quick(model, images, epochs=2).history
@@ -170,11 +174,8 @@ def test_every_image_is_seen_once_an_epoch(monkeypatch):
     np.testing.assert_allclose(history["bound"], means, rtol=1e-14)
     assert [len(x) for x in seen] == [8, 8, 8, 8, 8, 8, 2] * 2
     first, second = np.concatenate(seen[:7]), np.concatenate(seen[7:])
-    assert (
-        sorted(map(tuple, first))
-        == sorted(map(tuple, second))
-        == sorted(map(tuple, images))
-    )
+    by_row = [sorted(map(tuple, x)) for x in (first, second, images)]
+    assert by_row[0] == by_row[1] == by_row[2]
     assert (first != second).any()
 
 
@@ -195,18 +196,14 @@ def test_resume_is_bit_for_bit(tmp_path, settings):
     for done in (1, 3):
         first, _ = tiny()
         quick(first, images, epochs=done, folder=tmp_path / str(done), **settings)
-        resumed, _ = tiny(
-            seed=5
-        )  # its first weights do not matter: the checkpoint's count
-        again = quick(
-            resumed, images, epochs=4, folder=tmp_path / str(done), **settings
-        ).history
+        # its first weights do not matter: the checkpoint's count
+        resumed, _ = tiny(seed=5)
+        folder = tmp_path / str(done)
+        again = quick(resumed, images, epochs=4, folder=folder, **settings).history
         assert_same_params(resumed, whole)
         assert again["bound"] == history["bound"]
-    finished, _ = tiny(seed=6)
-    quick(
-        finished, images, epochs=4, folder=tmp_path / "3", **settings
-    )  # nothing left to do
+    finished, _ = tiny(seed=6)  # nothing is left to do
+    quick(finished, images, epochs=4, folder=tmp_path / "3", **settings)
     assert_same_params(finished, whole)
 
 
@@ -214,9 +211,8 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     model, images = tiny()
     quick(model, images, folder=tmp_path)
     before = (tmp_path / "checkpoint.npz").read_bytes()
-    with pytest.raises(
-        ValueError, match="other settings .k was 3, is 4.: choose another folder"
-    ):
+    message = "other settings .k was 3, is 4.: choose another folder"
+    with pytest.raises(ValueError, match=message):
         quick(model, images, folder=tmp_path, k=4)
     with pytest.raises(ValueError, match="3 epochs at other learning rates"):
         quick(model, images, folder=tmp_path, learning_rate=0.5)
@@ -225,20 +221,15 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     assert (tmp_path / "checkpoint.npz").read_bytes() == before
 
 
+DAMAGED = "damaged, or not a checkpoint"
+
+
 @pytest.mark.parametrize(
     "file, damage, message",
     [
-        (
-            "checkpoint.npz",
-            lambda raw: raw[: len(raw) // 2],
-            "damaged, or not a checkpoint",
-        ),
-        ("checkpoint.npz", lambda raw: b"", "damaged, or not a checkpoint"),
-        (
-            "checkpoint.npz",
-            lambda raw: raw[:2000] + bytes(500) + raw[2500:],
-            "damaged, or not a checkpoint",
-        ),
+        ("checkpoint.npz", lambda raw: raw[: len(raw) // 2], DAMAGED),
+        ("checkpoint.npz", lambda raw: b"", DAMAGED),
+        ("checkpoint.npz", lambda raw: raw[:2000] + bytes(500) + raw[2500:], DAMAGED),
         ("config.json", lambda raw: raw[:-20], "not readable JSON"),
         ("config.json", lambda raw: b"{}", "not a run's settings"),
         (
@@ -265,14 +256,13 @@ def test_nothing_is_unpickled(tmp_path):
         arrays = dict(file)
     arrays["params/q1.mu.b"] = np.array([{"a": 1}, 2], object)
     np.savez(tmp_path / "checkpoint.npz", **arrays)
-    with pytest.raises(ValueError, match="damaged, or not a checkpoint"):
+    with pytest.raises(ValueError, match=DAMAGED):
         mv.load_run(tmp_path)
 
 
 def test_load_run_of_nothing(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match="no run with a checkpoint is here; `minivae train"
-    ):
+    message = "no run with a checkpoint is here; `minivae train"
+    with pytest.raises(FileNotFoundError, match=message):
         mv.load_run(tmp_path)
 
 
@@ -285,7 +275,7 @@ def test_a_half_written_file_never_has_the_name(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError):
-        checkpoint.write_atomically(path, fail)
+        files.write_atomically(path, fail)
     assert path.read_text() == "old"
 
 
@@ -294,27 +284,24 @@ def test_the_first_nan_stops_the_run(tmp_path, kernels):
     model, images = tiny(kernels=kernels)
     quick(model, images, epochs=1, folder=tmp_path)
     good = (tmp_path / "checkpoint.npz").read_bytes()
-    with pytest.raises(
-        mv.NonFiniteError,
-        match="epoch 2, step [1-7]: NaN or infinity in (the|parameter)",
-    ):
+    message = "epoch 2, step [1-7]: NaN or infinity in (the|parameter)"
+    with pytest.raises(mv.NonFiniteError, match=message):
         quick(model, images, stages=[(1, 1e-3), (5, 1e30)], folder=tmp_path)
     assert (tmp_path / "checkpoint.npz").read_bytes() == good
 
 
 def test_the_nan_is_named(monkeypatch):
-    real = mv.train.__globals__["walk"]
-    calls = []
+    real, calls = training.step_gradient, []
 
-    def spoiled(*args, **settings):
-        value, grads = real(*args, **settings)
+    def spoiled(*args):
+        value, grads = real(*args)
         calls.append(1)
         if len(calls) == 9:  # the second step of epoch 2
             grads["p1.hidden1.W"][1, 2] = np.inf
             grads["p1.logits.b"][0] = np.nan
         return value, grads
 
-    monkeypatch.setitem(mv.train.__globals__, "walk", spoiled)
+    monkeypatch.setattr(training, "step_gradient", spoiled)
     with pytest.raises(mv.NonFiniteError) as error:
         quick(*tiny())
     first = "epoch 2, step 2: NaN or infinity in the gradient of p1.hidden1.W"
@@ -340,9 +327,8 @@ def test_a_spoiled_parameter_is_never_kept(monkeypatch, tmp_path):
         return finite
 
     monkeypatch.setattr(mv.Adam, "step", spoil)
-    with pytest.raises(
-        mv.NonFiniteError, match="epoch 2, step 7: .* parameter q1.mu.b"
-    ):
+    message = "epoch 2, step 7: .* parameter q1.mu.b"
+    with pytest.raises(mv.NonFiniteError, match=message):
         quick(*tiny(), folder=tmp_path)
     assert mv.load_run(tmp_path).history["epoch"] == [1]
 
@@ -380,9 +366,8 @@ def test_ctrl_c_keeps_the_last_epoch(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert (
-        "KeyboardInterrupt: stopped in epoch" in errors and "epochs are kept" in errors
-    )
+    assert "KeyboardInterrupt: stopped in epoch" in errors
+    assert "epochs are kept" in errors
     epochs = len((tmp_path / "metrics.csv").read_text().splitlines()) - 1
     assert mv.load_run(tmp_path).history["epoch"] == list(range(1, epochs + 1))
     assert not list(tmp_path.glob("*.tmp"))
@@ -451,12 +436,11 @@ def test_no_folder_to_cache_compiled_kernels_in(tmp_path):
         "    return real(*args, **settings)\n"
         "real, numba.njit = numba.njit, njit\n"
         "import numpy as np\n"
-        "from minivae.kernels import tanh\n"
-        "print(tanh.VERSIONS['numba'].forward(np.zeros((1, 1)), np.zeros(1))[0, 0])\n"
+        "from minivae.kernels import load_ops\n"
+        "print(load_ops('numba').tanh(np.zeros((1, 1)), np.zeros(1))[0, 0])\n"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.stdout.strip() == "0.0", result.stderr
 
 
@@ -511,39 +495,44 @@ def test_checkpoints_that_cannot_be_right(tmp_path, key, value, message):
 def test_links_are_followed_and_devices_left_alone(tmp_path):
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    checkpoint.write_json(tmp_path / "link", {"a": 1})
+    files.write_json(tmp_path / "link", {"a": 1})
     assert (tmp_path / "link").is_symlink()
-    assert checkpoint.read_json(tmp_path / "real") == {"a": 1}
+    assert files.read_json(tmp_path / "real") == {"a": 1}
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError, match="something else than a file"):
-        checkpoint.write_json(tmp_path / "folder", {})
+        files.write_json(tmp_path / "folder", {})
     with pytest.raises(NotADirectoryError, match="a run needs a folder"):
         quick(*tiny(), folder=tmp_path / "real")
 
 
 def test_the_baseline_is_updated_after_use_and_kept(tmp_path, monkeypatch):
     """Estimator "score": the running mean of earlier steps, over a resumed run too."""
-    real, used, values = mv.train.__globals__["walk"], [], []
+    real_gradient, real_step = training.add_gradient, training.step_gradient
+    used, values = [], []
 
-    def spy(model, B, K, inputs, objective, *args):
-        used.append(objective[1].keywords.get("baseline"))
-        value, grads = real(model, B, K, inputs, objective, *args)
-        values.append(value.mean())
+    def gradient_spy(objective, *args, **inputs):
+        used.append(objective.estimator.keywords["baseline"])
+        return real_gradient(objective, *args, **inputs)
+
+    def step_spy(*args):
+        value, grads = real_step(*args)
+        values.append(value)
         return value, grads
 
-    monkeypatch.setitem(mv.train.__globals__, "walk", spy)
+    monkeypatch.setattr(training, "add_gradient", gradient_spy)
+    monkeypatch.setattr(training, "step_gradient", step_spy)
     model, images = tiny()
     quick(model, images, estimator="score", epochs=1, folder=tmp_path)
     resumed, _ = tiny(seed=5)
     quick(resumed, images, estimator="score", epochs=2, folder=tmp_path)
-    assert used[0] == 0
+    assert used[0] == 0 and len(used) == len(values) == 14
     for t in range(1, len(values)):
         weights = 0.99 ** np.arange(t)[::-1]
         assert used[t] == pytest.approx(np.average(values[:t], weights=weights))
 
 
 @pytest.mark.parametrize("backward", ["single", "sparse"])
-def test_thinned_runs_resume_bit_for_bit(tmp_path, backward):
+def test_subsampled_runs_resume_bit_for_bit(tmp_path, backward):
     whole, images = tiny()
     quick(whole, images, epochs=2, backward=backward)
     first, _ = tiny()

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..inputs import check_range
+from ..engine.checks import check_range
 
 
 class Dataset(NamedTuple):

@@ -7,32 +7,47 @@ first use for the GPU that is there; and ``VERSIONS``, which maps a version's na
 its functions. The versions share no helper, so that one can be checked against the
 other; only the dictionary joins them. The matrix product alone is not ours.
 
-A numpy or numba kernel runs on the thread that calls it, and lets other threads run
-meanwhile: which thread computes what is decided in one place, `minivae.threads`.
+A model holds the functions of one version: ``ops = load_ops("numba")``, and then
+``ops.tanh(a, b)``, ``ops.softmax(log_w)``.
 
-What the cuda versions share is in `device`: arrays on the GPU, launches, graphs.
+A numpy or numba kernel runs on the thread that calls it, and lets other threads run
+meanwhile: which thread computes what is decided in one place, `minivae.engine.threads`.
+
+What the cuda versions share is in `device`: arrays on the GPU, and launches.
 
 A file is self-contained because Numba's on-disk cache notices an edit in the file of a
 function, but not one in another file that the function calls.
 """
 
-import numba
+from types import SimpleNamespace
 
+from . import (
+    adam,
+    bernoulli,
+    log_weight,
+    matmul,
+    noise,
+    reparameterize,
+    softmax,
+    tanh,
+)
+
+FILES = (matmul, tanh, reparameterize, bernoulli, log_weight, softmax, adam, noise)
 NAMES = ("numpy", "numba")  # for arrays in the host's memory
 DEVICES = {"cpu": NAMES, "cuda": ("cuda",)}  # and what each device can run
 DEVICE_OF = {name: device for device, names in DEVICES.items() for name in names}
 
 
-def jit(function):
-    """Numba's njit without the GIL, cached on disk where there is a folder to write to.
+class Ops(SimpleNamespace):
+    """One version's function of every kernel, and the version's ``name``."""
 
-    Of fastmath a kernel gets contraction alone, the fused multiply-add. Sums that LLVM
-    may reorder came out differently from freshly compiled code than from the cache, and
-    a resumed run would not be the same: where a sum should use the processor's vectors,
-    its order is written out.
-    """
-    settings = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return numba.njit(cache=True, **settings)(function)
-    except RuntimeError:  # neither the package nor a home can be written to
-        return numba.njit(**settings)(function)
+    def __reduce__(self):  # compiled functions are not copied or pickled, but found
+        return load_ops, (self.name,)
+
+
+def load_ops(name):
+    """The `Ops` of the version called ``name``."""
+    ops = Ops(name=name)
+    for file in FILES:
+        vars(ops).update(vars(file.VERSIONS[name]))
+    return ops

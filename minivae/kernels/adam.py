@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import jit
+from .compile import jit
 from .device import blocks, device_empty, device_number, launch
 
 
@@ -89,7 +89,7 @@ def adam_cuda(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
 
 
 VERSIONS = {
-    "numpy": SimpleNamespace(step=adam_numpy),
-    "numba": SimpleNamespace(step=adam_numba),
-    "cuda": SimpleNamespace(step=adam_cuda),
+    "numpy": SimpleNamespace(adam=adam_numpy),
+    "numba": SimpleNamespace(adam=adam_numba),
+    "cuda": SimpleNamespace(adam=adam_cuda),
 }

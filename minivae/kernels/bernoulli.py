@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import jit
+from .compile import jit
 from .device import THREADS, blocks, device_empty, launch
 
 
@@ -165,15 +165,15 @@ def bernoulli_backward_cuda(a, b, x):
 
 VERSIONS = {
     "numpy": SimpleNamespace(
-        forward=bernoulli_numpy,
-        backward=bernoulli_backward_numpy,
+        bernoulli=bernoulli_numpy,
+        bernoulli_backward=bernoulli_backward_numpy,
     ),
     "numba": SimpleNamespace(
-        forward=bernoulli_numba,
-        backward=bernoulli_backward_numba,
+        bernoulli=bernoulli_numba,
+        bernoulli_backward=bernoulli_backward_numba,
     ),
     "cuda": SimpleNamespace(
-        forward=bernoulli_cuda,
-        backward=bernoulli_backward_cuda,
+        bernoulli=bernoulli_cuda,
+        bernoulli_backward=bernoulli_backward_cuda,
     ),
 }

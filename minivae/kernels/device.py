@@ -1,4 +1,4 @@
-"""The GPU's side: arrays in its memory, launches, and steps recorded as a CUDA graph.
+"""The GPU's side: arrays in its memory, and launches.
 
 Arrays on the device are CuPy's. NumPy's own functions hand them on to CuPy (NEP 13 and
 18), so layers, bounds and estimators are one text for host and device. What such a text
@@ -8,25 +8,20 @@ Under Numba's simulator, NUMBA_ENABLE_CUDASIM=1, the host's memory is the device
 """
 
 import sys
-import warnings
-import weakref
-from contextlib import contextmanager
-from functools import cache
 from math import ceil, prod
 
 import numba
 import numpy as np
 from numba import cuda
 
-# Threads of a block, and the most blocks of a grid: a kernel goes on with the next
-# stride of its loop where the grid ends. The simulator has a Python thread for each.
+# Threads of a block, and the most blocks of a grid: a kernel takes the next stride
+# of its loop where the grid ends. The simulator has a Python thread for each.
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 THREADS, MOST_BLOCKS = (32, 4) if SIMULATED else (128, 65_535)
 if SIMULATED:  # these wait for each other by polling: let the turns be short
     sys.setswitchinterval(1e-4)
 # Numba warns of grids under 128 blocks; some of ours are one, and nothing to wait for
 numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
-WARM = 2  # calls of a step before it is recorded: they compile, and fill the pool
 NO_DEVICE, NO_DRIVER = 100, (3, 35)  # of cudaError_t
 
 
@@ -49,7 +44,7 @@ def arrays():
 
 
 def require_device():
-    """Refuse to go on without a GPU, and say in a line what is missing.
+    """Raise an error where no GPU can be used, which says in a line what is missing.
 
     Raises
     ------
@@ -93,21 +88,26 @@ def to_host(array):
     return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
+def on_host(array):
+    """Whether ``array`` is NumPy's, so that a look at its numbers costs no wait."""
+    return type(array) is np.ndarray
+
+
 def device_empty(shape, dtype):
     """An array in the device's memory.
 
     Raises
     ------
     MemoryError
-        If there is no room: with its shape, its size, and what to lower.
+        If it does not fit: with its shape, its size, and what to lower.
     """
     try:
         return arrays().empty(shape, dtype)
     except MemoryError as error:
         size = prod(np.atleast_1d(shape)) * np.dtype(dtype).itemsize / 1e6
         raise MemoryError(
-            f"no room on the GPU for an array of shape {shape}, {np.dtype(dtype)},"
-            f" {size:,.1f} MB: lower the batch or k ({error})"
+            f"the GPU has no memory left for an array of shape {shape},"
+            f" {np.dtype(dtype)}, {size:,.1f} MB: lower the batch or k ({error})"
         ) from error
 
 
@@ -144,75 +144,3 @@ def launch(kernel, n_blocks, *arguments):
 def stream_pointer():
     """CuPy's current stream, 0 for the default one."""
     return arrays().cuda.get_current_stream().ptr
-
-
-@contextmanager
-def queue():
-    """Our own stream for what is inside, all of which is done at the end: CUDA's
-    default stream cannot be recorded.
-    """
-    if not hasattr(arrays(), "cuda"):  # NumPy, under the simulator
-        yield
-        return
-    arrays().cuda.get_current_stream().synchronize()
-    with own_stream() as stream:
-        try:
-            yield
-        finally:
-            stream.synchronize()
-
-
-@cache
-def own_stream():
-    """One for all times: CuPy's memory and cuBLAS's handle belong to a stream."""
-    return arrays().cuda.Stream(non_blocking=True)
-
-
-def recorded(step):
-    """A function that does what ``step()`` does, from its third call on by replaying a
-    CUDA graph: a hundred launches for the price of one.
-
-    ``step`` takes no argument: it reads what changes, and writes what stays, in arrays
-    on the device that it does not make. What it makes is gone with it, as a replay
-    takes the same memory again. Where it cannot be recorded, a warning says why, and it
-    goes on launch by launch.
-    """
-    if not hasattr(arrays(), "cuda"):
-        return step
-    cupy, calls = arrays(), 0
-    # a graph keeps the addresses that it was recorded with: were their memory given to
-    # others between two replays, a replay would overwrite theirs
-    pool = cupy.cuda.MemoryPool()
-
-    def eagerly():
-        with cupy.cuda.using_allocator(pool.malloc):
-            step()
-
-    def record():
-        stream = cupy.cuda.get_current_stream()
-        stream.begin_capture()
-        try:
-            eagerly()
-        finally:
-            graph = stream.end_capture()
-        return graph.launch
-
-    run = eagerly
-
-    def call():
-        nonlocal calls, run
-        calls += 1
-        if calls == WARM + 1:
-            try:
-                run = record()
-            except Exception as error:  # of CuPy, Numba, cuBLAS or CUDA
-                # the first error says more than that a recording was broken off
-                why = error.__context__ or error
-                warnings.warn(
-                    f"the step is not replayed as a CUDA graph: {why!r}", stacklevel=2
-                )
-        run()
-
-    # the pool does not do so itself; when Python ends, CUDA may have ended before
-    weakref.finalize(call, pool.free_all_blocks).atexit = False
-    return call

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import jit
+from .compile import jit
 from .device import THREADS, blocks, device_empty, launch
 
 
@@ -80,7 +80,7 @@ def log_weight_cuda(log_px, z, eps, log_sigma):
 
 
 VERSIONS = {
-    "numpy": SimpleNamespace(forward=log_weight_numpy),
-    "numba": SimpleNamespace(forward=log_weight_numba),
-    "cuda": SimpleNamespace(forward=log_weight_cuda),
+    "numpy": SimpleNamespace(log_weight=log_weight_numpy),
+    "numba": SimpleNamespace(log_weight=log_weight_numba),
+    "cuda": SimpleNamespace(log_weight=log_weight_cuda),
 }

@@ -6,12 +6,12 @@
         normal     = sqrt(-2 log u) cos(v), and the same with sin(v): two words each
         binarize   = 1 where uniform < the grey value of its pixel, else 0
 
-A number depends on the key and its place alone. So any thread can draw any image's
-share, a GPU draws what a CPU does, and a run goes on without a generator's state.
+A number depends on the key and its counter alone. So any thread can draw any image's
+numbers, a GPU draws what a CPU does, and a run is resumed without a generator's state.
 
 Number w of block j stands in column w * blocks + j of its image's row, so that
-neighbours are computed alike. image is a position in the minibatch; stream holds the
-epoch, too (`minivae.noise`).
+neighbours are computed alike. image is an index in the batch; stream holds the
+epoch, too (`minivae.engine.noise`).
 
 key, two words of 32 bits; images first ... first + B - 1; n numbers each -> (B, n)
 float32, or of grey's type
@@ -24,7 +24,7 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import jit
+from .compile import jit
 from .device import blocks, device_empty, device_number, launch
 
 
@@ -133,7 +133,7 @@ def log_float32(word):
     2^e * m with m in [sqrt(1/2), sqrt(2)): e is read from the exponent's bits, and
     log m = 2 artanh(s), s = (m - 1) / (m + 1), by its series.
     """
-    # two exact halves: a float32 has room for 24 bits
+    # two exact halves: a float32 holds 24 bits
     high, low = np.float32(np.int32(word >> 16)), np.float32(np.int32(word & 0xFFFF))
     u = high * np.float32(65536) + (low + np.float32(0.5))
     bits = np.float32(u).view(np.int32)
@@ -220,15 +220,15 @@ def noise_cuda(kind, key, first, grey, step, stream, out):
     B, n = out.shape
     if n > 0:
         words = (np.uint64(word) for word in (*key, first))
-        place = device_number(step, np.int64), device_number(stream, np.int64)
+        step, stream = (device_number(number, np.int64) for number in (step, stream))
         grid = blocks(B * ((n + 3) // 4))
-        launch(noise_kernel, grid, *words, *place, kind, grey, out)
+        launch(noise_kernel, grid, *words, step, stream, kind, grey, out)
     return out
 
 
 def draw_cuda(kind, key, first, B, n, step, stream):
     out = device_empty((B, n), np.float32)
-    # out in the place of grey, which is not read
+    # out stands for grey, which is not read
     return noise_cuda(kind, key, first, out, step, stream, out)
 
 

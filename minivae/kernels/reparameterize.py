@@ -21,7 +21,7 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import jit
+from .compile import jit
 from .device import blocks, device_empty, launch
 
 
@@ -109,15 +109,15 @@ def reparameterize_backward_cuda(dz, eps, log_sigma, path, score):
 
 VERSIONS = {
     "numpy": SimpleNamespace(
-        forward=reparameterize_numpy,
-        backward=reparameterize_backward_numpy,
+        reparameterize=reparameterize_numpy,
+        reparameterize_backward=reparameterize_backward_numpy,
     ),
     "numba": SimpleNamespace(
-        forward=reparameterize_numba,
-        backward=reparameterize_backward_numba,
+        reparameterize=reparameterize_numba,
+        reparameterize_backward=reparameterize_backward_numba,
     ),
     "cuda": SimpleNamespace(
-        forward=reparameterize_cuda,
-        backward=reparameterize_backward_cuda,
+        reparameterize=reparameterize_cuda,
+        reparameterize_backward=reparameterize_backward_cuda,
     ),
 }

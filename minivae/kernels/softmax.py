@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import jit
+from .compile import jit
 from .device import SIMULATED, THREADS, blocks, device_empty, launch
 
 
@@ -177,11 +177,11 @@ def softmax_by(kernel, rows_per_block):
 
 
 VERSIONS = {
-    "numpy": SimpleNamespace(forward=softmax_numpy),
-    "numba": SimpleNamespace(forward=softmax_numba),
-    "cuda_1": SimpleNamespace(forward=softmax_by(softmax_kernel_1, THREADS)),
-    "cuda_2": SimpleNamespace(forward=softmax_by(softmax_kernel_2, 1)),
-    "cuda_3": SimpleNamespace(forward=softmax_by(softmax_kernel_3, THREADS // 32)),
+    "numpy": SimpleNamespace(softmax=softmax_numpy),
+    "numba": SimpleNamespace(softmax=softmax_numba),
+    "cuda_1": SimpleNamespace(softmax=softmax_by(softmax_kernel_1, THREADS)),
+    "cuda_2": SimpleNamespace(softmax=softmax_by(softmax_kernel_2, 1)),
+    "cuda_3": SimpleNamespace(softmax=softmax_by(softmax_kernel_3, THREADS // 32)),
 }
 # the simulator has no shuffles
 VERSIONS["cuda"] = VERSIONS["cuda_2" if SIMULATED else "cuda_3"]

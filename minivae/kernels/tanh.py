@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda
 
-from . import jit
+from .compile import jit
 from .device import THREADS, blocks, launch
 
 
@@ -103,15 +103,15 @@ def tanh_backward_cuda(dh, h):
 
 VERSIONS = {
     "numpy": SimpleNamespace(
-        forward=tanh_numpy,
-        backward=tanh_backward_numpy,
+        tanh=tanh_numpy,
+        tanh_backward=tanh_backward_numpy,
     ),
     "numba": SimpleNamespace(
-        forward=tanh_numba,
-        backward=tanh_backward_numba,
+        tanh=tanh_numba,
+        tanh_backward=tanh_backward_numba,
     ),
     "cuda": SimpleNamespace(
-        forward=tanh_cuda,
-        backward=tanh_backward_cuda,
+        tanh=tanh_cuda,
+        tanh_backward=tanh_backward_cuda,
     ),
 }

@@ -1,22 +1,28 @@
 """How good a model is: its likelihood on test images, and the latent units it uses."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from .bounds import check_log_w, iwae
+from .bounds import iwae
 from .data import binarize
+from .engine.batching import shards
+from .engine.checks import check_grey, check_seed, check_size, check_x
+from .engine.interrupt import interruptible
+from .engine.noise import draw_eps
+from .engine.threads import each
 from .gaussian import kl_to_standard_normal
-from .inputs import check_grey, check_seed, check_size
 from .kernels.device import to_host
-from .model import check_x, log_weights_forward, q1_forward, shares_of
-from .noise import draw_eps
-from .threads import each
-from .train import interruptible
+from .log_weights import log_weights_forward
+from .model import VAE
+from .networks import encoder_forward
 
 BOUND_SIZES = (1, 5, 50, 500, 5000)
-# a block: its images are shared among threads, or are enough for a GPU
+# a block: its images are split among threads, or are enough for a GPU
 IMAGES, SAMPLES = {"cpu": 50, "cuda": 1000}, 20
 ACTIVE = 0.01  # variance above which a unit is active (Burda et al. 2016, section 5.2)
 
@@ -76,7 +82,15 @@ class Evaluation:
         }
 
 
-def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
+def evaluate(
+    model: VAE,
+    images: ArrayLike,
+    k: int = 5000,
+    *,
+    binarize_seed: int = 0,
+    seed: int = 0,
+    progress: bool = True,
+) -> Evaluation:
     """The likelihood of ``images``, the bounds, the units in use, the sample size.
 
     The weights of an image are drawn a block at a time, and all that is kept of a block
@@ -110,7 +124,7 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
     if model.likelihood == "bernoulli":
         images = check_grey("images", images, model.x_dim, model.dtype)
         images = binarize(images, np.random.default_rng(binarize_seed))
-    x = model.put(check_x(model, images))
+    x = model.to_device(check_x(model, images))
     n, sizes = len(x), sorted({size for size in BOUND_SIZES if size < k} | {k})
     bounds = {size: np.empty(n) for size in sizes}
     log_px, kl, ess, weights = np.empty(n), np.empty(n), np.empty(n), np.zeros(k)
@@ -124,9 +138,9 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
             mean[rows] = mean_here
         for size in sizes:  # eq. 12.2; an incomplete last group is left out
             groups = log_w[:, : k // size * size].reshape(-1, size)
-            value, _, _ = iwae(groups, kernels=model.kernels)
+            value, _, _ = iwae(groups, ops=model.ops)
             bounds[size][rows] = to_host(value.reshape(len(log_w), -1).mean(axis=1))
-        _, w_norm, _ = iwae(log_w, kernels=model.kernels)
+        _, w_norm, _ = iwae(log_w, ops=model.ops)
         ess[rows] = to_host(1 / (w_norm**2).sum(axis=1))  # eq. 12.4
         return to_host(np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0))
 
@@ -135,7 +149,7 @@ def evaluate(model, images, k=5000, *, binarize_seed=0, seed=0, progress=True):
         block = IMAGES[model.device]
         for start in range(0, n, block):
             stop = min(start + block, n)
-            weights += sum(each(weigh, shares_of(model, start, stop, k))) / n
+            weights += sum(each(weigh, shards(start, stop, k, model.device))) / n
             bar.update(stop - start)
             if interrupted():
                 raise KeyboardInterrupt(f"stopped after {bar.n} of {n} images")
@@ -164,7 +178,7 @@ def draw_weights(model, x, k, seed, images):
     ----------
     x : ndarray of shape (B, D)
     seed : int
-        Of eps, which is drawn by its place.
+        Of eps, which is drawn by its counter.
     images : slice
         The images' numbers.
 
@@ -179,14 +193,13 @@ def draw_weights(model, x, k, seed, images):
         E_q[z_l|x], one for each layer; for l > 1, of q_l's mean over the samples of
         z_{l-1}.
     """
-    q1, _ = q1_forward(model, x)
+    q1, _ = encoder_forward(model, x)
     log_w, log_px = np.empty((len(x), k), like=x), np.zeros(len(x), like=x)
     means = [np.zeros((len(x), L), like=x) for L in model.latent_dims[1:]]
     for start in range(0, k, SAMPLES):
         block = slice(start, min(start + SAMPLES, k))
-        place = seed, 0, start // SAMPLES, images
-        settings = model.latent_dims, model.dtype, model.kernels
-        eps = draw_eps(*place, block.stop - start, *settings)
+        step, n = start // SAMPLES, block.stop - start
+        eps = draw_eps(model, seed, epoch=0, step=step, images=images, k=n)
         log_w[:, block], cache = log_weights_forward(model, x, q1, eps)
         log_px += cache["log_px"].sum(axis=1) / k
         for l, mean in enumerate(means, start=2):
@@ -194,57 +207,3 @@ def draw_weights(model, x, k, seed, images):
             mean += mu.sum(axis=1) / k
     kl = log_px - log_w.mean(axis=1) if means else kl_to_standard_normal(*q1)
     return log_w, log_px, kl, q1[0], *means
-
-
-def stopping_probability(k):
-    """P(T >= k) of SUMO's stopping time: 1/k, from k = 80 on a tenth less each step.
-
-    The choice of Luo et al. 2020: the heavy tail keeps the variance down, and its end
-    the cost.
-    """
-    k = np.asarray(k, float)
-    return np.where(k < 80, 1 / k, 0.9 ** (k - 80) / 80)
-
-
-def draw_stopping_time(n, rng):
-    """``n`` draws of SUMO's stopping time, whole numbers of at least 1."""
-    u, T = rng.random(n), np.ones(n, int)
-    while (going := u < stopping_probability(T + 1)).any():
-        T[going] += 1
-    return T
-
-
-def sumo(log_w, stop):
-    """log p(x) without bias, from a random number of weights.
-
-    Luo et al. 2020 (eq. 19.6).
-
-    Parameters
-    ----------
-    log_w : ndarray of shape (n, K)
-        Independent log-weights of each image, in nats.
-    stop : ndarray of shape (n,)
-        Its stopping time, as from `draw_stopping_time`; it uses ``stop + 1`` weights.
-
-    Returns
-    -------
-    estimate : ndarray of shape (n,)
-        In nats. Its mean over log_w and stop is log p(x); its variance is large.
-
-    Raises
-    ------
-    ValueError
-        If a stopping time is below 1, or needs more weights than there are.
-    """
-    log_w, stop = check_log_w(log_w), np.asarray(stop)
-    n, K = log_w.shape
-    if stop.shape != (n,) or stop.min() < 1 or stop.max() > K - 1:
-        raise ValueError(
-            f"stop must be ({n},) whole numbers from 1 to K - 1 = {K - 1};"
-            f" got shape {stop.shape}, {stop.min()} to {stop.max()}"
-        )
-    k = np.arange(1, K + 1)
-    bound = np.logaddexp.accumulate(log_w, axis=1) - np.log(k)  # of 1, 2, ... weights
-    steps = np.diff(bound, axis=1) / stopping_probability(k[:-1])
-    steps[k[:-1] > stop[:, None]] = 0
-    return bound[:, 0] + steps.sum(axis=1)  # eq. 19.6

@@ -18,7 +18,7 @@ class Params(dict):
         Name -> shape.
     vector : ndarray of shape (n,)
         On the host or on the device.
-    unwritten : iterable of str
+    uninitialised : iterable of str
         The names whose first product is to be written, not added, because ``vector``
         holds nothing yet.
 
@@ -27,8 +27,8 @@ class Params(dict):
     vector : ndarray of shape (n,)
     """
 
-    def __init__(self, shapes, vector, unwritten=()):
-        self.vector, self.unwritten = vector, set(unwritten)
+    def __init__(self, shapes, vector, uninitialised=()):
+        self.vector, self.uninitialised = vector, set(uninitialised)
         ends = [*accumulate(prod(shape) for shape in shapes.values())]
         super().__init__(
             (name, vector[start:end].reshape(shape))
@@ -42,7 +42,7 @@ class Params(dict):
 
     def __reduce__(self):
         """A copy, or what is pickled, has a vector of its own."""
-        return Params, (self.shapes(), self.vector.copy(), self.unwritten)
+        return Params, (self.shapes(), self.vector.copy(), self.uninitialised)
 
     @classmethod
     def of(cls, arrays, dtype):
@@ -59,17 +59,16 @@ class Params(dict):
         """Zeros of the same names, shapes and type."""
         return Params(self.shapes(), np.zeros_like(self.vector))
 
-    def unwritten_like(self):
-        """The same, with nothing in it yet: each array is first given by `add_product`.
-        """
-        return Params(self.shapes(), np.empty_like(self.vector), self)
+    def uninitialised_like(self):
+        """The same, with nothing in it yet: `add_product` writes each array first."""
+        return Params(self.shapes(), np.empty_like(self.vector), uninitialised=self)
 
-    def add_product(self, name, product, a, b):
-        """Add the matrix product a b, by a version's ``product``; the first is written
+    def add_product(self, name, matmul, a, b):
+        """Add the matrix product a b, by a version's ``matmul``; the first is written
         in place.
         """
-        if name in self.unwritten:
-            self.unwritten.remove(name)
-            product(a, b, out=self[name])
+        if name in self.uninitialised:
+            self.uninitialised.remove(name)
+            matmul(a, b, out=self[name])
         else:
-            self[name] += product(a, b)
+            self[name] += matmul(a, b)

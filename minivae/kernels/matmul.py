@@ -3,7 +3,7 @@
     for each row of a, for each column of b:
         out = sum over i of a[row, i] * b[i, column]
 
-Half of a training step and more is spent here, and nobody's loops are faster than the
+Half of a training step and more is spent here, and no loop of ours is faster than the
 libraries'. cuBLAS is called by its C interface, and not by CuPy's ``@``, because CuPy
 refuses to call it while a step is recorded as a CUDA graph.
 
@@ -19,7 +19,7 @@ import numpy as np
 from .device import SIMULATED, arrays, device_empty, stream_pointer
 
 
-def product_numpy(a, b, out=None):
+def matmul_numpy(a, b, out=None):
     return np.matmul(a, b, out=out)
 
 
@@ -67,17 +67,17 @@ def layout(a):
     """
     rows, columns = a.shape
     down, right = (stride // a.itemsize for stride in a.strides)
-    if right == 1:
-        return 0, max(down, columns)  # of a single row, down may be anything
+    if right == 1 or a.size == 0:  # of nothing, the strides may be anything
+        return 0, max(down, columns, 1)  # of a single row, down may be
     if down == 1:
         return 1, max(right, rows)
     raise ValueError(f"a factor must lie in rows or in columns; got {a.strides} bytes")
 
 
-def product_cuda(a, b, out=None):
+def matmul_cuda(a, b, out=None):
     if a.ndim == 1:  # one row
         out = None if out is None else out.reshape(1, -1)
-        return product_cuda(a.reshape(1, -1), b, out).reshape(-1)
+        return matmul_cuda(a.reshape(1, -1), b, out).reshape(-1)
     (M, N), (_, O) = a.shape, b.shape
     if out is None:
         out = device_empty((M, O), a.dtype)
@@ -96,8 +96,8 @@ def product_cuda(a, b, out=None):
 
 
 VERSIONS = {
-    "numpy": SimpleNamespace(product=product_numpy),
-    "numba": SimpleNamespace(product=product_numpy),
+    "numpy": SimpleNamespace(matmul=matmul_numpy),
+    "numba": SimpleNamespace(matmul=matmul_numpy),
     # the simulator has no cuBLAS
-    "cuda": SimpleNamespace(product=product_numpy if SIMULATED else product_cuda),
+    "cuda": SimpleNamespace(matmul=matmul_numpy if SIMULATED else matmul_cuda),
 }

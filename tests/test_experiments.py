@@ -1,4 +1,4 @@
-"""The experiments, in small: their arithmetic, their files, and that they go on."""
+"""The experiments, in small: their arithmetic, their files, and that they resume."""
 
 import json
 
@@ -7,14 +7,17 @@ import pytest
 from scipy import stats
 
 import minivae as mv
-from minivae import cli, reproduce
+from minivae import cli
 from minivae.data import Dataset
-from minivae.train import generator
+from minivae.engine.noise import generator
+from minivae.experiments import EXPERIMENTS, estimators, snr, sparse
+
+MODULES = {"snr": snr, "estimators": estimators, "sparse": sparse}
 
 
 def test_toy_is_rainforths():
     """log p(x) in closed form, through the weights of a good q."""
-    model, x = reproduce.toy_model(np.random.default_rng(3), x_dim=2)
+    model, x = snr.toy_model(np.random.default_rng(3), x_dim=2)
     W, b = model.params["p1.mu.W"], model.params["p1.mu.b"]
     exact = stats.multivariate_normal(b, np.eye(2) + W.T @ W).logpdf(x[0])
     log_w = model.log_weights(x, model.draw_eps(1, 200_000, np.random.default_rng(0)))
@@ -25,13 +28,11 @@ def test_toy_is_rainforths():
 
 @pytest.mark.parametrize("estimator", ["reparam", "dreg", "score", "piwae"])
 def test_gradient_moments(estimator):
-    model, x = reproduce.toy_model(np.random.default_rng(1), x_dim=3)
+    model, x = snr.toy_model(np.random.default_rng(1), x_dim=3)
     R, k = 40, 16
-    moments = reproduce.gradient_moments(model, x, k, estimator, R, seed=5)
+    moments = snr.gradient_moments(model, x, k, estimator, R, seed=5)
     eps = [model.draw_eps(1, k, generator(5, k, r)) for r in range(R + 100)]
-    options = {}
-    if estimator == "piwae":
-        options["m"] = 2
+    options = {"m": 2} if estimator == "piwae" else {}
     if estimator == "score":
         values = [mv.bound_and_grad(model, x, e, "iwae")[0] for e in eps[R:]]
         options["baseline"] = np.mean(values)
@@ -39,9 +40,8 @@ def test_gradient_moments(estimator):
         mv.bound_and_grad(model, x, e, "iwae", estimator, **options)[1] for e in eps[:R]
     ]
     for group, network in (("theta", "p1"), ("phi", "q1")):
-        g = np.array(
-            [np.concatenate([g[n].ravel() for n in g if network in n]) for g in grads]
-        )
+        names = [name for name in model.params if network in name]
+        g = np.array([np.concatenate([g[n].ravel() for n in names]) for g in grads])
         noise2 = g.var(axis=0, ddof=1).sum()
         signal2 = (g.mean(axis=0) ** 2).sum() - noise2 / R
         assert moments[f"{group}_noise2"] == pytest.approx(noise2, rel=1e-9)
@@ -52,7 +52,7 @@ def planted_rows():
     """theta: K^(1/2). phi: dreg K^(1/2), reparam K^(-1/2) by dreg's signal."""
     rows = []
     for name in ("toy", "mnist"):
-        for k in reproduce.SNR_SAMPLES:
+        for k in snr.SNR_SAMPLES:
             theta = {"theta_signal2": 4.0, "theta_noise2": 1 / k}
             phi = {
                 "dreg": {"phi_signal2": 9 / k**2, "phi_noise2": 1 / k**3},
@@ -67,12 +67,12 @@ def planted_rows():
 
 
 def test_slopes():
-    curves = reproduce.snr_curves(planted_rows())
+    curves = snr.snr_curves(planted_rows())
     assert list(curves["toy", "theta"]) == ["reparam"]
     assert dict(curves["toy", "theta"]["reparam"])[64] == pytest.approx(16)
     assert dict(curves["toy", "phi"]["dreg"])[64] == pytest.approx(24)
     assert dict(curves["toy", "phi"]["reparam"])[64] == pytest.approx(3 / 8)
-    table = reproduce.snr_table(curves)
+    table = snr.snr_table(curves)
     assert "| theta | all of them | +1/2 | +0.50 | +0.50 | 16 | 16 |" in table
     assert "| phi | dreg | +1/2 | +0.50 | +0.50 | 24 | 24 |" in table
     assert "| phi | reparam | -1/2 | -0.50 | -0.50 | 0.375 | 0.375 |" in table
@@ -82,10 +82,10 @@ def test_slopes():
 def test_seconds_to():
     """By straight lines between points; NaN where the target is not reached."""
     curve = np.array([10.0, 20.0, 30.0, 40.0]), np.array([5.0, 3.0, 3.5, 1.0])
-    assert reproduce.seconds_to(4.0, *curve) == 15
-    assert reproduce.seconds_to(3.0, *curve) == 20
-    assert reproduce.seconds_to(2.25, *curve) == 35
-    assert np.isnan(reproduce.seconds_to(0.5, *curve))
+    assert sparse.seconds_to(4.0, *curve) == 15
+    assert sparse.seconds_to(3.0, *curve) == 20
+    assert sparse.seconds_to(2.25, *curve) == 35
+    assert np.isnan(sparse.seconds_to(0.5, *curve))
 
 
 def test_sparse_table():
@@ -96,7 +96,7 @@ def test_sparse_table():
         for backward, cost, epochs in (("all", 10.0, 5), ("sparse", 4.0, 7))
         for e in range(1, epochs + 1)
     ]  # fmt: skip
-    table = reproduce.sparse_table(rows)
+    table = sparse.sparse_table(rows)
     assert "| 0 | 95.00 | 95.00 | +0.00 | 50 | 20 | 20 | 2.50 |" in table
 
 
@@ -105,27 +105,29 @@ def small(monkeypatch):
     rng = np.random.default_rng(0)
     images, labels = rng.random((60, 784), np.float32) ** 4, np.zeros(60, np.uint8)
     data = Dataset(images, labels, images[:20], labels[:20])
-    monkeypatch.setattr(reproduce, "load", lambda name: data)
-    for name, value in {
-        "SNR_SAMPLES": (1, 64),
-        "SNR_REPLICATES": {"toy": 3, "mnist": 3},
-        "SNR_EPOCHS": 1,
-        "RUN_K": 10,
-        "RUN_IMAGES": 20,
-        "RUN_WEIGHTS": 10,
-        "SPARSE_K": 10,
-        "SPARSE_IMAGES": 20,
-        "SPARSE_WEIGHTS": 10,
-    }.items():
-        monkeypatch.setattr(reproduce, name, value)
-    return data
+    for module in MODULES.values():
+        monkeypatch.setattr(module, "load", lambda name: data)
+    for module, name, value in (
+        (snr, "SNR_SAMPLES", (1, 64)),
+        (snr, "SNR_REPLICATES", {"toy": 3, "mnist": 3}),
+        (snr, "SNR_EPOCHS", 1),
+        (estimators, "RUN_K", 10),
+        (estimators, "RUN_IMAGES", 20),
+        (estimators, "RUN_WEIGHTS", 10),
+        (sparse, "SPARSE_K", 10),
+        (sparse, "SPARSE_IMAGES", 20),
+        (sparse, "SPARSE_WEIGHTS", 10),
+    ):
+        monkeypatch.setattr(module, name, value)
 
 
-@pytest.mark.parametrize("experiment", [*reproduce.EXPERIMENTS])
-def test_an_experiment_goes_on(experiment, small, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_resumes(experiment, small, tmp_path, capsys, monkeypatch):
     command = ["reproduce", experiment, "--out", str(tmp_path)]
-    worker = "gradient_moments" if experiment == "snr" else "evaluate"
-    real, calls = getattr(reproduce, worker), []
+    module, worker = MODULES[experiment], "evaluate"
+    if experiment == "snr":
+        worker = "gradient_moments"
+    real, calls = getattr(module, worker), []
 
     def stopping(*args, **settings):
         if len(calls) == 5:
@@ -133,15 +135,17 @@ def test_an_experiment_goes_on(experiment, small, tmp_path, capsys, monkeypatch)
         calls.append(args)
         return real(*args, **settings)
 
-    monkeypatch.setattr(reproduce, worker, stopping)
+    def counting(*args, **settings):
+        calls.append(args)
+        return real(*args, **settings)
+
+    monkeypatch.setattr(module, worker, stopping)
     assert cli.main(command) == 130
-    monkeypatch.setattr(
-        reproduce, worker, lambda *args, **s: calls.append(args) or real(*args, **s)
-    )
+    monkeypatch.setattr(module, worker, counting)
     assert cli.main(command) == 0
     points = {"snr": 2 * (8 * 2 - 1), "estimators": 2 * 8, "sparse": 3 * 12}
     points = points[experiment]
-    assert len(calls) == points  # none was made twice
+    assert len(calls) == points  # none is made twice
     out = capsys.readouterr().out
     table = (tmp_path / "table.md").read_text()
     assert table in out
@@ -150,5 +154,5 @@ def test_an_experiment_goes_on(experiment, small, tmp_path, capsys, monkeypatch)
     assert len(rows) == points
     if experiment == "snr":
         assert (tmp_path / "snr.png").read_bytes().startswith(b"\x89PNG")
-    monkeypatch.setattr(reproduce, worker, stopping)  # which would stop at once
     assert cli.main(command) == 0
+    assert len(calls) == points  # and nothing is left to do

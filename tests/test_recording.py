@@ -11,7 +11,8 @@ import pytest
 
 import minivae as mv
 from minivae.cli import main
-from minivae.kernels import device, product
+from minivae.engine import recording
+from minivae.kernels import device, matmul
 
 
 class FakeCupy:
@@ -29,7 +30,6 @@ class FakeCupy:
             get_current_stream=lambda: self.current,
             Stream=self.stream,
         )
-        device.own_stream.cache_clear()
 
     def note(self, what):
         self.log.append(what)
@@ -73,12 +73,14 @@ class FakeCupy:
 def cupy(monkeypatch):
     fake = FakeCupy()
     monkeypatch.setattr(device, "arrays", lambda: fake)
-    return fake
+    recording.own_stream.cache_clear()
+    yield fake
+    recording.own_stream.cache_clear()
 
 
 def test_a_step_is_recorded_once_and_replayed(cupy):
-    step = device.recorded(cupy.step)
-    with device.queue():
+    step = recording.recorded(cupy.step)
+    with recording.queue():
         for _ in range(5):
             step()
     eager, record = ["[", "step", "]"], ["record", "[", "step", "]", "end"]
@@ -92,8 +94,8 @@ def test_a_step_is_recorded_once_and_replayed(cupy):
 def test_what_prevents_recording_is_said_and_steps_go_on(cupy, spoils):
     """The first error, also where it breaks the recording off."""
     cupy.refuses, cupy.spoils = NotImplementedError("no cuBLAS in a graph"), spoils
-    step = device.recorded(cupy.step)
-    with device.queue():
+    step = recording.recorded(cupy.step)
+    with recording.queue():
         step()
         step()
         with pytest.warns(UserWarning, match="no cuBLAS in a graph"):
@@ -105,7 +107,7 @@ def test_what_prevents_recording_is_said_and_steps_go_on(cupy, spoils):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_the_queue_is_empty_whatever_happens(cupy, error):
-    with pytest.raises(error), device.queue():
+    with pytest.raises(error), recording.queue():
         raise error
     assert cupy.log == ["wait", "wait for 7"]
 
@@ -153,12 +155,12 @@ def test_cupy_is_missing(monkeypatch, capsys, tmp_path):
 
 def test_cublas_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
-    product.library.cache_clear()
+    matmul.library.cache_clear()
     with pytest.raises(ModuleNotFoundError, match="cuBLAS: pip install"):
-        product.library()
+        matmul.library()
 
 
-def test_no_room_on_the_gpu(monkeypatch):
+def test_no_memory_left_on_the_gpu(monkeypatch):
     """Which array, how large, what to lower."""
 
     def empty(shape, dtype):
@@ -168,6 +170,6 @@ def test_no_room_on_the_gpu(monkeypatch):
     with pytest.raises(MemoryError) as error:
         device.device_empty((5000, 784), np.float32)
     assert str(error.value).startswith(
-        "no room on the GPU for an array of shape (5000, 784), float32, 15.7 MB:"
-        " lower the batch or k (out of memory"
+        "the GPU has no memory left for an array of shape (5000, 784), float32,"
+        " 15.7 MB: lower the batch or k (out of memory"
     )

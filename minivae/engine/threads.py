@@ -1,9 +1,10 @@
-"""One threading model: a minibatch's images are shared among threads, and each thread
-goes all the way with its share, on matrix products of one thread.
+"""One threading model: a batch is split into shards of images, one for each thread,
+which takes its shard through the whole forward and backward pass on matrix products of
+one thread (`minivae.engine.batching`).
 
 So threads meet once a step, not at every product and every kernel, and no two thread
-pools compete for a core. A minibatch too small to share stays on the calling thread,
-whose products may then use all cores.
+pools compete for a core. A batch too small to split stays on the calling thread, whose
+products may then use all cores.
 
 There is no setting of its own: as many threads are used as the BLAS may use, by
 OMP_NUM_THREADS, by threadpoolctl or by ``minivae --threads``.
@@ -14,11 +15,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache
-from itertools import pairwise
 
 from threadpoolctl import ThreadpoolController
 
-SHARE_ROWS = 64  # rows of a share below which another thread costs more than it gives
 LOCK = threading.Lock()  # held while the BLAS is down to one thread
 
 
@@ -30,12 +29,12 @@ def controller():
 
 @cache
 def pool():
-    """The other threads; the calling one takes a share itself."""
+    """The other threads; the calling one takes a shard itself."""
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="minivae")
 
 
 def forget_threads():
-    """A forked child has none, and nobody who would release the lock."""
+    """A forked child has no threads, and none that would release the lock."""
     global LOCK
     LOCK = threading.Lock()
     pool.cache_clear()
@@ -52,32 +51,18 @@ def count():
     return min(limits) if limits else os.cpu_count()
 
 
-def shares(start, stop, K):
-    """Images ``start`` to ``stop`` in slices, one per thread, of `SHARE_ROWS` or more
-    rows each.
-    """
-    B = stop - start
-    return even_slices(start, stop, max(1, min(count(), B, B * K // SHARE_ROWS)))
-
-
-def even_slices(start, stop, n):
-    """``n`` slices of nearly equal length, from ``start`` to ``stop``."""
-    edges = [start + (stop - start) * i // n for i in range(n + 1)]
-    return [slice(start, stop) for start, stop in pairwise(edges)]
-
-
-def each(function, parts):
-    """[function(part) for part in parts], a thread for each part."""
-    if len(parts) == 1:
-        return [function(parts[0])]
+def each(function, shards):
+    """[function(shard) for shard in shards], a thread for each shard."""
+    if len(shards) == 1:
+        return [function(shards[0])]
     with LOCK, controller().limit(limits=1):
         # each with this thread's context, which holds np.errstate
         others = [
-            pool().submit(copy_context().run, function, part) for part in parts[1:]
+            pool().submit(copy_context().run, function, shard) for shard in shards[1:]
         ]
         try:
-            first = function(parts[0])
-        finally:  # nobody still writes when this call ends
+            first = function(shards[0])
+        finally:  # no thread still writes when this call ends
             results = [other.exception() or other.result() for other in others]
     for result in results:
         if isinstance(result, BaseException):

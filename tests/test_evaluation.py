@@ -10,7 +10,6 @@ import pytest
 from scipy import special, stats
 
 import minivae as mv
-from minivae.evaluate import Evaluation
 
 
 def tiny_model(latent_dims=(1,), hidden_dims=((4,),)):
@@ -41,9 +40,8 @@ ALL_X = np.array(list(itertools.product((0.0, 1.0), repeat=3)))
 
 
 def test_quadrature_sums_to_one():
-    assert np.exp(exact_log_px(tiny_model(), ALL_X)).sum() == pytest.approx(
-        1, rel=1e-12
-    )
+    p = np.exp(exact_log_px(tiny_model(), ALL_X))
+    assert p.sum() == pytest.approx(1, rel=1e-12)
 
 
 def test_nll_and_bounds():
@@ -56,9 +54,8 @@ def test_nll_and_bounds():
     values = list(result.bounds.values())
     assert values == sorted(values) and values[0] < values[-1] - 1e-3
     assert result.bounds[5000] == -result.nll
-    assert result.nll_se == pytest.approx(
-        exact_log_px(model, x).std(ddof=1) / np.sqrt(len(x)), rel=0.02
-    )
+    error = exact_log_px(model, x).std(ddof=1) / np.sqrt(len(x))
+    assert result.nll_se == pytest.approx(error, rel=0.02)
 
     # L_1 in closed form: quadrature over q
     u, weight = special.roots_hermitenorm(80)
@@ -70,15 +67,15 @@ def test_nll_and_bounds():
     # and its two terms
     assert result.reconstruction - result.kl == pytest.approx(elbo, abs=5e-3)
     q = oracle.network(model.params, "q1", ALL_X)
-    kl = [
-        stats.norm.expect(
-            lambda z, m=m, s=s: stats.norm.logpdf(z, m, s) - stats.norm.logpdf(z),
-            loc=m,
-            scale=s,
-        )
-        for m, s in zip(q["mu"][:, 0], np.exp(q["log_sigma"][:, 0]))
-    ]
-    assert result.kl == pytest.approx(np.mean(kl), rel=1e-6)
+
+    def kl(m, s):
+        def log_ratio(z):
+            return stats.norm.logpdf(z, m, s) - stats.norm.logpdf(z)
+
+        return stats.norm.expect(log_ratio, loc=m, scale=s)
+
+    kls = [kl(m, s) for m, s in zip(q["mu"][:, 0], np.exp(q["log_sigma"][:, 0]))]
+    assert result.kl == pytest.approx(np.mean(kls), rel=1e-6)
 
 
 def test_two_layers_against_enumeration():
@@ -89,20 +86,16 @@ def test_two_layers_against_enumeration():
     )
     assert total == pytest.approx(1, abs=0.02)
     for name in ("q1.mu.W", "q2.mu.W"):
-        model.params[name] *= (
-            10  # means that move with x, well above the noise of 10,000 samples
-        )
+        # means that move with x, well above the noise of 10,000 samples
+        model.params[name] *= 10
     result = mv.evaluate(model, ALL_X, k=10_000, progress=False)
-    assert len(result.active_units) == 2 and [
-        v.shape for v in result.unit_variances
-    ] == [(2,), (1,)]
-    assert result.reconstruction - result.kl == pytest.approx(
-        result.bounds[1], abs=1e-12
-    )
+    assert len(result.active_units) == 2
+    assert [variances.shape for variances in result.unit_variances] == [(2,), (1,)]
+    elbo = result.reconstruction - result.kl
+    assert elbo == pytest.approx(result.bounds[1], abs=1e-12)
     # E_q[z_2|x] is averaged over z_1
-    z1 = oracle.draw(
-        model.params, ALL_X, model.draw_eps(8, 200_000, np.random.default_rng(5))[:1]
-    )[0]
+    eps = model.draw_eps(8, 200_000, np.random.default_rng(5))
+    (z1,) = oracle.draw(model.params, ALL_X, eps[:1])
     mean = oracle.network(model.params, "q2", z1)["mu"].mean(axis=1)
     np.testing.assert_allclose(result.unit_variances[1], mean.var(axis=0), rtol=0.05)
 
@@ -113,25 +106,20 @@ def test_active_units():
     """
     model = mv.VAE(3, (3,), ((),), dtype=np.float64, rng=np.random.default_rng(0))
     model.params["q1.mu.W"][...] = 0
-    model.params["q1.mu.W"][0] = [
-        0.3,
-        0.19,
-        0,
-    ]  # x_0 is a fair coin: variances 0.0225, 0.009, 0
+    # x_0 is a fair coin: variances 0.0225, 0.009, 0
+    model.params["q1.mu.W"][0] = [0.3, 0.19, 0]
     result = mv.evaluate(model, ALL_X, k=10, progress=False)
-    np.testing.assert_allclose(
-        result.unit_variances[0], [0.0225, 0.009025, 0], atol=1e-12
-    )
+    (variances,) = result.unit_variances
+    np.testing.assert_allclose(variances, [0.0225, 0.009025, 0], atol=1e-12)
     assert result.active_units == [1]
 
 
 def test_effective_sample_size_and_sorted_weights():
     model = tiny_model()
     result = mv.evaluate(model, ALL_X, k=300, progress=False)
-    assert result.effective_sample_size.shape == (8,)
-    assert (1 <= result.effective_sample_size).all() and (
-        result.effective_sample_size <= 300
-    ).all()
+    sizes = result.effective_sample_size
+    assert sizes.shape == (8,)
+    assert (1 <= sizes).all() and (sizes <= 300).all()
     assert result.sorted_weights.sum() == pytest.approx(1)
     assert (np.diff(result.sorted_weights) <= 0).all()
     # a decoder that ignores z and q = prior: all weights equal
@@ -152,16 +140,15 @@ def test_which_bounds(k, expected):
 
 def test_the_same_seeds_give_the_same_figures():
     model, grey = tiny_model(), np.random.default_rng(0).random((30, 3))
-    first, again = (
-        mv.evaluate(model, grey, 20, progress=False).summary() for _ in range(2)
-    )
-    assert first == again
-    assert mv.evaluate(model, grey, 20, seed=1, progress=False).nll != first["nll"]
-    assert (
-        mv.evaluate(model, grey, 20, binarize_seed=1, progress=False).nll
-        != first["nll"]
-    )
-    assert isinstance(mv.evaluate(model, grey, 20, progress=False), Evaluation)
+
+    def evaluation(**seeds):
+        return mv.evaluate(model, grey, 20, **seeds, progress=False)
+
+    first = evaluation()
+    assert isinstance(first, mv.Evaluation)
+    assert evaluation().summary() == first.summary()
+    assert evaluation(seed=1).nll != first.nll
+    assert evaluation(binarize_seed=1).nll != first.nll
 
 
 def test_memory_does_not_grow_with_k():
@@ -176,6 +163,5 @@ def test_memory_does_not_grow_with_k():
         mv.evaluate(model, x, k, progress=False)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 12 * 8 * 2 * 3800, (
-        peaks
-    )  # a few float64 an image and weight, no 784 of them
+    # a few float64 an image and weight, no 784 of them
+    assert peaks[1] - peaks[0] < 12 * 8 * 2 * 3800, peaks

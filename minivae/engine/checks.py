@@ -4,7 +4,7 @@ wants it, or raises an error that says what was wrong and what would be right.
 
 import numpy as np
 
-from .kernels.device import to_host
+from ..kernels.device import to_host
 
 DTYPES = ("float32", "float64")
 
@@ -85,3 +85,12 @@ def check_eps(eps, batch, latent_dims, dtype):
         check_array(f"eps[{i}]", array, (batch, K, L), dtype)
         for i, (array, L) in enumerate(zip(eps, latent_dims))
     ]
+
+
+def check_x(model, x):
+    """``x`` as the model's likelihood wants it."""
+    if model.likelihood == "bernoulli":
+        return check_binary("x", x, model.x_dim, model.dtype)
+    if model.likelihood == "bernoulli-grey":
+        return check_grey("x", x, model.x_dim, model.dtype)
+    return check_array("x", x, (None, model.x_dim), model.dtype)

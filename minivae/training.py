@@ -1,0 +1,316 @@
+"""Training: batches, learning-rate stages, checkpoints, and runs that can be killed and
+resumed.
+
+The order of epoch e comes from a generator made afresh from (seed, e), and every pixel
+and eps is drawn by its counter (`minivae.engine.noise`). So a resumed run needs no
+generator's state and ends bit for bit where an unbroken one does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+from tqdm import tqdm
+
+from .adam import Adam
+from .data import binarize
+from .engine import noise
+from .engine.batching import sum_gradients
+from .engine.checks import check_array, check_grey
+from .engine.gpu import epochs_on_gpu
+from .engine.interrupt import interruptible
+from .engine.objective import Objective, resolve
+from .engine.recording import queue
+from .engine.run_folder import open_folder, save_epoch
+from .gradient import add_gradient, nonzero_rows
+from .model import VAE, log_weights_of
+from .runs import Run
+from .settings import Settings, check_settings
+
+TEST_IMAGES = 1000  # the history's test_bound is measured on the first so many
+DECAY = 0.99  # of the running mean that estimator "score" has for a baseline
+
+
+class NonFiniteError(ArithmeticError):
+    """The first NaN or infinity of a run: its epoch, its step, and in which array."""
+
+
+@dataclass
+class Training:
+    """What a step reads and changes."""
+
+    model: VAE
+    images: np.ndarray  # (n, D), on the model's device
+    settings: Settings
+    objective: Objective
+    adam: Adam
+    baseline: np.ndarray  # the running mean of the bound, ()
+
+
+def train(
+    model: VAE,
+    images: ArrayLike,
+    bound: str = "iwae",
+    k: int = 50,
+    estimator: str = "reparam",
+    *,
+    epochs: int = 20,
+    batch: int = 100,
+    learning_rate: float = 1e-3,
+    epsilon: float = 1e-8,
+    stages: list[tuple[int, float]] | None = None,
+    binarization: str | None = None,
+    backward: str = "all",
+    tau: float = 0.1,
+    seed: int = 0,
+    folder: str | os.PathLike | None = None,
+    data: str | None = None,
+    test_images: ArrayLike | None = None,
+    progress: bool = True,
+    **options,
+) -> Run:
+    """Train ``model`` in place; resume the run that ``folder`` holds, if it does.
+
+    Parameters
+    ----------
+    model : VAE
+    images : ndarray of shape (n, D)
+        Grey values in [0, 1]; any real numbers for a Gaussian likelihood.
+    bound, estimator, backward, tau
+        As for `bound_and_grad`. The baseline of estimator "score" is a running mean of
+        the bound, updated after each step.
+    k : int
+        Samples per image.
+    epochs, learning_rate : int, float
+        One stage. ``stages``, a list of (epochs, learning rate), takes their place;
+        `PRESETS` holds the paper's.
+    batch : int
+        Images per step; the last step of an epoch may have fewer.
+    epsilon : float
+        Adam's.
+    binarization : str
+        "dynamic": drawn at each use of an image; "fixed": drawn once; "none". Left out,
+        "dynamic" for likelihood "bernoulli" and "none" for others.
+    seed : int
+        Of the order, the binarisation and eps.
+    folder : path-like, optional
+        Where config.json, metrics.csv and checkpoint.npz go, every epoch.
+    data : str, optional
+        The image set's name, for config.json.
+    test_images : ndarray of shape (n, D), optional
+        Adds the column ``test_bound``: the same bound on the first 1,000 of them after
+        each epoch.
+    progress : bool
+        Show a bar with the bound and images/s. On a GPU the bound is known at the end
+        of an epoch only, and the bar is of what has been queued.
+    **options
+        Of the bound and of the estimator, as for `bound_and_grad`.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ValueError
+        For settings out of range, and if ``folder`` holds a run with other settings.
+    NonFiniteError
+        At the first NaN or infinity; the last good checkpoint stays.
+    KeyboardInterrupt
+        After Ctrl-C, once the step is done; the last epoch's checkpoint stays.
+    """
+    settings = check_settings(
+        model,
+        bound=bound,
+        k=k,
+        estimator=estimator,
+        options=options,
+        backward=backward,
+        tau=tau,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        stages=stages,
+        batch=batch,
+        epsilon=epsilon,
+        binarization=binarization,
+        seed=seed,
+        data=data,
+    )
+    how = {"backward": backward, "tau": settings.tau}
+    objective = resolve(model, settings.k, bound, estimator, options, **how)
+    if "baseline" in options:
+        raise ValueError("train keeps a running mean for a baseline: leave it out")
+    settings = replace(settings, options=objective.options)
+    images = check_images("images", images, model, settings)
+    if test_images is not None:
+        test_images = test_images[:TEST_IMAGES]
+        test_images = check_images("test_images", test_images, model, settings)
+    training = Training(
+        model=model,
+        images=images,
+        settings=settings,
+        objective=objective,
+        adam=Adam(model.params, epsilon=settings.epsilon, kernels=model.ops.name),
+        baseline=model.to_device(np.zeros(())),
+    )
+    config = {"model": model.config()} | settings.config()
+    config["images"] = len(images)
+    config["test_images"] = 0 if test_images is None else len(test_images)
+    state, history = {"baseline": training.baseline}, {}
+    if folder is not None:
+        folder = Path(folder)
+        history = open_folder(folder, config, settings.rates(), training.adam, state)
+    if settings.binarization == "fixed":
+        images = binarize(images, noise.generator(settings.seed, 0, 0))
+    training.images = model.to_device(images)
+    held_out = None
+    if test_images is not None:
+        held_out = held_out_inputs(model, test_images, settings)
+    run = Run(config, history, model, folder)
+    run_epochs(training, run, state, held_out, progress)
+    return run
+
+
+def run_epochs(training, run, state, held_out, progress):
+    """The epochs that are not yet in the run's history; each is saved when it ends."""
+    rates, n = training.settings.rates(), len(training.images)
+    done = len(run.history.get("epoch", []))
+    bar = tqdm(
+        total=len(rates) * n,
+        initial=done * n,
+        unit="img",
+        unit_scale=True,
+        disable=not progress,
+    )
+    # NumPy need not warn: the first NaN or infinity is an error here, with more to say
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    on_gpu = training.model.device == "cuda"
+    queued = queue() if on_gpu else nullcontext()
+    with queued, bar, quiet, interruptible() as interrupted:
+
+        def step_done(epoch, images_done, bound=None):
+            text = "" if bound is None else f", {training.settings.bound} {bound:.2f}"
+            bar.set_postfix_str(f"epoch {epoch}{text}", refresh=False)
+            bar.update((epoch - 1) * n + images_done - bar.n)
+            if interrupted() and images_done < n:
+                raise KeyboardInterrupt(
+                    f"stopped in epoch {epoch} after {images_done:,} of {n:,} images;"
+                    f" {epoch - 1} epochs are kept"
+                )
+
+        epoch_of = partial(run_epoch, training)
+        if on_gpu:
+            epoch_of = epochs_on_gpu(training, step_gradient, run_epoch)
+        for epoch, rate in enumerate(rates[done:], start=done + 1):
+            start, training.adam.learning_rate = time.perf_counter(), rate
+            row = {"epoch": epoch, "learning_rate": rate}
+            row["bound"] = epoch_of(epoch, step_done)
+            if held_out is not None:
+                row["test_bound"] = held_out_bound(training, *held_out)
+            row["seconds"] = time.perf_counter() - start
+            for column, entry in row.items():
+                run.history.setdefault(column, []).append(entry)
+            if run.folder is not None:
+                save_epoch(run.folder, training.adam, state, run.history)
+            if interrupted():
+                raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is kept")
+
+
+def run_epoch(training, epoch, step_done):
+    """One pass over the images; the mean of the bound, in nats."""
+    model, settings, n = training.model, training.settings, len(training.images)
+    order = noise.generator(settings.seed, epoch, 0).permutation(n)
+    order, total = model.to_device(order), 0.0
+    for step, start in enumerate(range(0, n, settings.batch), start=1):
+        indices = order[start : start + settings.batch]
+        value, grads = step_gradient(training, indices, epoch, step)
+        value = float(value)
+        if not np.isfinite(value):
+            raise nonfinite(epoch, step, model.params, value, grads)
+        if not training.adam.step(grads):
+            raise nonfinite(epoch, step, {}, value, grads)
+        total += value * len(indices)
+        step_done(epoch, start + len(indices), value)
+    if not np.isfinite(model.params.vector).all():
+        raise nonfinite(epoch, step, model.params, value, {})
+    return total / n
+
+
+def step_gradient(training, indices, epoch, step, select=nonzero_rows):
+    """The mean bound of the images numbered ``indices``, and its gradient.
+
+    The binarisation, eps and the choice of samples are drawn for each chunk of images
+    by the thread that takes it.
+    """
+    model, settings, B = training.model, training.settings, len(indices)
+    objective, seed = training.objective, settings.seed
+    if objective.has_baseline:
+        # eq. 17.5: the running mean, corrected like Adam's for having started at 0
+        baseline = training.baseline / (1 - DECAY ** np.maximum(training.adam.t, 1))
+        estimator = partial(objective.estimator, baseline=baseline)
+        objective = replace(objective, estimator=estimator)
+    choices = (objective.uniform_numbers(settings.k),)
+
+    def add(images, grads):
+        x = training.images[indices[images]]
+        if settings.binarization == "dynamic":
+            x = noise.binarize(model.ops, seed, epoch, step, images, x)
+        return add_gradient(
+            objective,
+            model,
+            x=x,
+            eps=noise.draw_eps(model, seed, epoch, step, images, settings.k),
+            uniform=noise.uniform(
+                model.ops, seed, epoch, step, noise.SUBSAMPLING, images, choices
+            ),
+            grads=grads,
+            scale=1 / B,
+            select=select,
+        )
+
+    values, grads = sum_gradients(add, model, B, settings.k, settings.backward)
+    value = values.mean()
+    training.baseline[...] = DECAY * training.baseline + (1 - DECAY) * value
+    return value, grads
+
+
+def held_out_inputs(model, images, settings):
+    """x and eps of test images: one binarisation, and the same eps every time."""
+    rng = noise.generator(settings.seed, 0, 1)
+    x = images if settings.binarization == "none" else binarize(images, rng)
+    eps = model.draw_eps(len(x), settings.k, rng)
+    return model.to_device(x), [model.to_device(e) for e in eps]
+
+
+def held_out_bound(training, x, eps):
+    """The training bound on test images; of a closed form, the bound of its mean."""
+    value, _, _ = training.objective.bound(log_weights_of(training.model, x, eps))
+    return float(value.mean())
+
+
+def nonfinite(epoch, step, params, value, grads):
+    """The `NonFiniteError` that names the first array in the order of the step:
+    parameters, the bound, gradients.
+    """
+    arrays = {f"parameter {name}": array for name, array in params.items()}
+    arrays[f"the bound ({value})"] = value
+    arrays |= {f"the gradient of {name}": array for name, array in grads.items()}
+    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    return NonFiniteError(
+        f"epoch {epoch}, step {step}: NaN or infinity in {bad[0]};"
+        " a lower learning rate may help"
+    )
+
+
+def check_images(name, images, model, settings):
+    """Grey values in [0, 1], or for a Gaussian likelihood any real numbers."""
+    if settings.binarization == "none" and model.likelihood == "gaussian":
+        return check_array(name, images, (None, model.x_dim), model.dtype)
+    return check_grey(name, images, model.x_dim, model.dtype)
