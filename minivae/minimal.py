@@ -1,7 +1,5 @@
 """The VAE and the IWAE on one page, for chapter 0; names and shapes as in chapter 1."""
 
-import time
-
 import numpy as np
 
 
@@ -16,7 +14,7 @@ def init(rng, x_mean, H=200, L=50, dtype=np.float32):
         limit = np.sqrt(6 / (n_in + n_out))  # eq. 6.7
         params[f"{layer}.W"] = rng.uniform(-limit, limit, (n_in, n_out)).astype(dtype)
         params[f"{layer}.b"] = np.zeros(n_out, dtype)
-    x_mean = np.clip(x_mean, 0.001, 0.999)  # a pixel that is always black has no logit
+    x_mean = np.clip(x_mean, 0.001, 0.999)  # a pixel never 1 would have logit -inf
     params["p1.logits.b"][:] = np.log(x_mean / (1 - x_mean))
     return params
 
@@ -28,12 +26,20 @@ def elbo(log_w):
 
 def iwae(log_w):
     """The IWAE's bound, the log of the mean weight: (B, K) -> value (B,), c (B, K)."""
-    w = np.exp(log_w - log_w.max(axis=1, keepdims=True))  # at most 1: no overflow
-    value = log_w.max(axis=1) + np.log(w.mean(axis=1))  # eqs. 8.7 and 9.1
-    return value, w / w.sum(axis=1, keepdims=True)  # eqs. 8.8 and 10.2
+    scaled = np.exp(log_w - log_w.max(axis=1, keepdims=True))  # at most 1, eq. 8.7
+    value = log_w.max(axis=1) + np.log(scaled.mean(axis=1))  # eq. 9.1
+    return value, scaled / scaled.sum(axis=1, keepdims=True)  # eqs. 8.8 and 10.2
+
+
+def decode(params, rows):
+    """A sample z in each row, (R, L) -> h3 and h4, both (R, H), and logits (R, D)."""
+    h3 = np.tanh(rows @ params["p1.hidden1.W"] + params["p1.hidden1.b"])
+    h4 = np.tanh(h3 @ params["p1.hidden2.W"] + params["p1.hidden2.b"])
+    return h3, h4, h4 @ params["p1.logits.W"] + params["p1.logits.b"]
 
 
 def linear_backward(params, grads, layer, x, dy):
+    """Back through y = x @ W + b: stores dW and db, returns dx."""
     grads[f"{layer}.W"] = x.T @ dy  # eq. 6.3
     grads[f"{layer}.b"] = dy.sum(axis=0)  # eq. 6.4
     return dy @ params[f"{layer}.W"].T  # dx, eq. 6.2
@@ -49,16 +55,16 @@ def bound_and_grad(params, x, eps, bound):
     log_sigma = h2 @ params["q1.log_sigma.W"] + params["q1.log_sigma.b"]  # (B, L)
     sigma = np.exp(log_sigma)[:, None]  # (B, 1, L)
     z = mu[:, None] + sigma * eps  # (B, K, L)  eq. 7.1
-    rows = z.reshape(B * K, L)  # what follows has a row for each sample
-    h3 = np.tanh(rows @ params["p1.hidden1.W"] + params["p1.hidden1.b"])  # (B * K, H)
-    h4 = np.tanh(h3 @ params["p1.hidden2.W"] + params["p1.hidden2.b"])  # (B * K, H)
-    logits = (h4 @ params["p1.logits.W"] + params["p1.logits.b"]).reshape(B, K, D)
+    rows = z.reshape(B * K, L)  # row r is sample r % K of image r // K
+    h3, h4, logits = decode(params, rows)
+    logits = logits.reshape(B, K, D)
     softplus = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))  # eq. 8.5
+    # log_w is around -100, and differences of 1 decide the weights: a float64 sum
     log_px = (x[:, None] * logits - softplus).sum(axis=2, dtype=np.float64)  # eq. 8.4
     log_w = log_px + ((eps**2 - z**2) / 2 + log_sigma[:, None]).sum(axis=2)  # eq. 8.3
 
     value, c = bound(log_w)  # (B,), (B, K): here, and only here, VAE and IWAE differ
-    dlog_w = (c / B).astype(x.dtype)[:, :, None]  # (B, K, 1), of the batch's mean
+    dlog_w = (c / B).astype(x.dtype)[:, :, None]  # (B, K, 1), float32 for the products
 
     # backward: the same in reverse, with the gradient of the mean bound
     grads = {}
@@ -86,10 +92,10 @@ def adam(params, grads, m, v, t, rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8
 
 
 def train(params, images, rng, bound, K, epochs, batch=100):
-    """Raise the bound on grey images (n, D), and print it on the way."""
+    """Raise the bound on grey images (n, 784), and print it and a digit each epoch."""
     m, v, t = dict.fromkeys(params, 0.0), dict.fromkeys(params, 0.0), 0
     for epoch in range(1, epochs + 1):
-        start, total, order = time.perf_counter(), 0.0, rng.permutation(len(images))
+        total, order = 0.0, rng.permutation(len(images))
         for first in range(0, len(images), batch):
             grey = images[order[first : first + batch]]  # (B, D)
             x = (rng.random(grey.shape) < grey).astype(grey.dtype)  # drawn at each use
@@ -97,14 +103,16 @@ def train(params, images, rng, bound, K, epochs, batch=100):
             value, grads = bound_and_grad(params, x, eps, bound)
             total, t = total + len(x) * value, t + 1
             adam(params, grads, m, v, t)
-            if t % 100 == 0:
-                print(f"step {t}: {value:.2f} nats")
-        speed = len(images) / (time.perf_counter() - start)
-        print(f"epoch {epoch}: {total / len(images):.2f} nats, {speed:.0f} images/s")
+        print(f"epoch {epoch}: {total / len(images):.2f} nats")
+        z = rng.standard_normal((1, len(params["q1.mu.b"])))  # from the prior
+        probability = 1 / (1 + np.exp(-decode(params, z)[2]))  # (1, D)
+        for line in probability.reshape(28, 28):
+            print("".join(2 * " .:*#"[int(4.99 * p)] for p in line))
 
 
 if __name__ == "__main__":
     from minivae.data import load
 
     rng, images = np.random.default_rng(0), load("mnist").train_images  # (60000, D)
-    train(init(rng, images.mean(axis=0)), images, rng, bound=iwae, K=5, epochs=20)
+    params = init(rng, images.mean(axis=0))
+    train(params, images, rng, bound=iwae, K=5, epochs=20)

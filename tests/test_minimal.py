@@ -143,19 +143,44 @@ def test_training_raises_the_bound(images):
     assert after > before + 3
 
 
+def drawings(printed):
+    """The lines of characters after each line on an epoch."""
+    parts = re.split(r"^epoch \d+: \S+ nats\n", printed, flags=re.M)
+    assert parts[0] == ""
+    return [part.splitlines() for part in parts[1:]]
+
+
+def test_it_draws_what_the_decoder_says(images, capsys):
+    """A decoder whose biases alone say one image; a step of Adam hardly moves them."""
+    image, rng = np.round(images[:1]), np.random.default_rng(4)
+    params = minimal.init(rng, image[0])
+    params["p1.logits.W"][:] = 0
+    minimal.train(params, image, rng, minimal.iwae, K=5, epochs=1)
+    want = [
+        "".join("##" if p else "  " for p in line) for line in image.reshape(28, 28)
+    ]
+    assert drawings(capsys.readouterr().out) == [want]
+
+
 def test_the_page_runs_as_a_program(images, monkeypatch, capsys):
     """`python -m minivae.minimal`, if MNIST had 100 images."""
     few = SimpleNamespace(train_images=images[:100])
     monkeypatch.setattr("minivae.data.load", lambda name: few)
     monkeypatch.delitem(sys.modules, "minivae.minimal")
     runpy.run_module("minivae.minimal", run_name="__main__")
-    line = r"^epoch \d+: (\S+) nats, \d+ images/s$"
-    bounds = [float(bound) for bound in re.findall(line, capsys.readouterr().out, re.M)]
+    printed = capsys.readouterr().out
+    line = r"^epoch \d+: (\S+) nats$"
+    bounds = [float(bound) for bound in re.findall(line, printed, re.M)]
     assert len(bounds) == 20 and bounds[-1] > bounds[0] + 10
+    drawn = drawings(printed)
+    assert len(drawn) == 20 and len(set(map(tuple, drawn))) == 20
+    for lines in drawn:
+        assert len(lines) == 28 and {len(line) for line in lines} == {56}
+        assert {*"".join(lines)} <= {*" .:*#"}
 
 
 def test_the_page_is_one_page():
-    assert PAGE.count("\n") <= 110
+    assert PAGE.count("\n") <= 118
     modules = set()
     for node in ast.walk(ast.parse(PAGE)):
         if isinstance(node, ast.Import):
