@@ -80,8 +80,7 @@ class Adam:
             in_order = {name: grads[name] for name in self.params}
             grads = Params.of(in_order, self.params.vector.dtype)
         self.t += 1
-        # on one thread: the vectors stream through the cache, and waking another thread
-        # costs what it saves
+        # on one thread: to wake another costs what it saves
         return self.ops.adam(
             self.params.vector,
             grads.vector,

@@ -33,8 +33,8 @@ def elbo(log_w):
 def iwae(log_w, *, ops):
     """The importance weighted bound: log of the mean of K weights.
 
-    Burda et al. 2016, eq. 8 (eq. 9.1). It agrees with `elbo` to the last bit where
-    K = 1.
+    Burda et al. 2016, their eq. 8 (here eq. 9.1). It agrees with `elbo` to the last bit
+    where K = 1.
     """
     log_sum, w_norm = ops.softmax(log_w)
     value = log_sum - np.log(log_w.shape[1])  # eq. 9.1
@@ -78,9 +78,9 @@ def ciwae(log_w, *, beta, ops):
 def vr(log_w, *, alpha, ops):
     """The variational Renyi bound of order alpha.
 
-    Li & Turner 2016, eq. 14 (eq. 19.1). alpha = 0 is `iwae`, alpha = 1 is `elbo`; a
-    bound from below for alpha >= 0, and its K-sample estimate for every alpha. Raises
-    ValueError if ``alpha`` is not finite.
+    Li & Turner 2016, their eq. 14 (here eq. 19.1). alpha = 0 is `iwae`, alpha = 1 is
+    `elbo`; a bound from below for alpha >= 0, and its K-sample estimate for every
+    alpha. Raises ValueError if ``alpha`` is not finite.
     """
     if not np.isfinite(alpha):
         raise ValueError(f"alpha must be finite; got {alpha!r}")

@@ -28,7 +28,7 @@ from .gradcheck import gradcheck
 from .kernels import DEVICE_OF, DEVICES, NAMES
 from .model import LIKELIHOODS, VAE
 from .runs import load_run
-from .settings import BINARIZATIONS, PRESETS
+from .settings import BINARIZATIONS, PRESETS, SCHEDULES
 from .training import NonFiniteError, train
 
 RESUME = "The same command again resumes there."
@@ -67,7 +67,7 @@ def main(argv=None):
 
 def train_command(args):
     """Train one model into a folder, and draw its pictures."""
-    given = ("epochs", "learning_rate", "batch", "epsilon")
+    given = ("epochs", "learning_rate", "batch", "epsilon", "schedule", "average")
     settings = {key: getattr(args, key) for key in given}
     settings = {key: value for key, value in settings.items() if value is not None}
     if args.preset:
@@ -129,12 +129,13 @@ def train_command(args):
 def evaluate_command(args):
     """Evaluate a run's model on test images: a table, a JSON file and pictures."""
     run = load_run(args.run, args.device)
+    model = run.averaged() if args.average else run.model
     data = load(run.config.get("data") or "mnist", args.data_path)
     images = data.test_images[: args.images]
     seeds = {"binarize_seed": args.binarize_seed, "seed": args.seed}
-    result = evaluate(run.model, images, args.k, **seeds)
+    result = evaluate(model, images, args.k, **seeds)
     units = " + ".join(map(str, result.active_units))
-    of_units = " + ".join(map(str, run.model.latent_dims))
+    of_units = " + ".join(map(str, model.latent_dims))
     ess = result.effective_sample_size.mean()
     print(f"{result.images} test images, k = {result.k}")
     error = f", +- {result.nll_se:.3f} over images" if result.images > 1 else ""
@@ -147,6 +148,7 @@ def evaluate_command(args):
     print(f"effective sample size  {ess:9.2f} of {result.k}, mean over images")
     name = f"evaluation_{result.images}_images_k_{result.k}"
     name += "".join(f"_{key}_{seed}" for key, seed in seeds.items() if seed)
+    name += "_averaged" if args.average else ""
     path, figures = args.run / f"{name}.json", args.run / "figures"
     write_json(path, result.summary() | seeds)
     plots.draw_evaluations(
@@ -162,6 +164,7 @@ def sample_command(args):
     With --between, what the model sees on the way from one test image to another.
     """
     run = load_run(args.run)
+    model = run.averaged() if args.average else run.model
     if args.out and args.out.suffix != ".png":
         raise ValueError(f"--out must end in .png; got {str(args.out)!r}")
     if args.between:
@@ -173,14 +176,14 @@ def sample_command(args):
                     f" got {i}"
                 )
         x = data.test_images[args.between]
-        if run.model.likelihood == "bernoulli":
+        if model.likelihood == "bernoulli":
             x = binarize(x, np.random.default_rng(args.seed))
         out = args.out or args.run / "figures" / "interpolation.png"
-        plots.interpolation(run.model, x, out)
+        plots.interpolation(model, x, out)
         print(f"from test image {args.between[0]} to {args.between[1]}: {out}")
         return 0
     out = args.out or args.run / "figures" / "samples.png"
-    plots.samples(run.model, out, np.random.default_rng(args.seed), args.n)
+    plots.samples(model, out, np.random.default_rng(args.seed), args.n)
     print(f"{args.n} samples: {out}")
     return 0
 
@@ -258,7 +261,7 @@ def parser():
     option("--bound", choices=bound_names(), default="iwae", help="What is maximised.")
     option("--k", type=positive, default=50, help="How many samples an image has.")
     for name, (kind, help) in registered_options().items():
-        option(f"--{name}", type=positive if kind is int else kind, help=help)
+        option(f"--{name}", type=kind, help=help.replace("%", "%%"))
     option(
         "--estimator",
         choices=[*ESTIMATORS],
@@ -298,6 +301,19 @@ def parser():
         "--learning-rate",
         type=float,
         help="Adam's learning rate. Without a preset it is 1e-3.",
+    )
+    option(
+        "--schedule",
+        choices=SCHEDULES,
+        default="constant",
+        help="How the learning rate changes: not at all, or along a cosine to zero.",
+    )
+    option(
+        "--average",
+        type=float,
+        metavar="DECAY",
+        help="Keep a running average of the parameters, of a decay such as 0.999, for"
+        " evaluate --average and sample --average.",
     )
     option("--epsilon", type=float, help="Adam's epsilon. Without a preset it is 1e-8.")
     option(
@@ -362,6 +378,11 @@ def parser():
     option("run", type=Path, help="A run's folder.")
     option("--data-path", type=Path, help=DATA_PATH_HELP)
     option("--k", type=positive, default=5000, help="How many weights an image has.")
+    option(
+        "--average",
+        action="store_true",
+        help="Take the running average of the parameters, if the run kept one.",
+    )
     option("--images", type=positive, help="Take only so many test images.")
     option("--device", choices=[*DEVICES], default="cpu", help="Where to compute.")
     option(
@@ -380,6 +401,11 @@ def parser():
     )
     option("run", type=Path, help="A run's folder.")
     option("--n", type=positive, default=100, help="How many images to draw.")
+    option(
+        "--average",
+        action="store_true",
+        help="Take the running average of the parameters, if the run kept one.",
+    )
     option("--seed", type=int, default=0, help="The seed of the draws.")
     option("--out", type=Path, help="The PNG. Left out, it is in the run's figures.")
     option("--data-path", type=Path, help=DATA_PATH_HELP)

@@ -1,6 +1,6 @@
-"""Every estimator: a bound and K log-weights -> three rows of coefficients.
+"""Every estimator: a bound and K log-weights -> three coefficients for each sample.
 
-The backward pass knows nothing of a bound but these rows (eq. 10.5):
+The backward pass knows nothing of a bound but these (eq. 10.5):
 
     d theta = sum_k  theta[k] * d log p(x, z_k) / d theta
     d phi   = sum_k  path[k] * (d log w_k / d z_k) (d z_k / d phi)
@@ -23,7 +23,7 @@ import numpy as np
 from .bounds import miwae
 from .engine.registry import Option, register_estimator
 
-NORMALISED_WEIGHTS = "its phi takes the normalised weights, which are c of iwae alone"
+NORMALISED_WEIGHTS = "it needs the normalised weights, and only iwae has them as its c"
 PAIR = "it is itself a pair of bounds, iwae for theta and miwae for phi"
 
 
@@ -34,7 +34,7 @@ def reparam(bound, log_w):
     Kingma & Welling 2013; Burda et al. 2016 (eq. 10.6).
     """
     value, c, _ = bound(log_w)
-    return value, c, c, -c  # eq. 10.6
+    return value, c, c, -c  # eq. 10.6: log q has a minus sign in log w
 
 
 @register_estimator()
@@ -128,51 +128,3 @@ def piwae(bound, log_w, *, m, ops):
     value, w_norm, _ = bound(log_w)
     _, c, _ = miwae(log_w, m=m, ops=ops)
     return value, w_norm, c, -c  # eq. 18.4
-
-
-def subsampled(estimator, backward, tau, uniform):
-    """``estimator`` with fewer samples in the backward pass (see `subsample`)."""
-
-    def with_fewer_samples(bound, log_w):
-        value, theta, path, score = estimator(bound, log_w)
-        theta, path = subsample(theta, path, backward, tau=tau, uniform=uniform)
-        return value, theta, path, score
-
-    return with_fewer_samples
-
-
-def subsample(theta, path, backward, *, tau, uniform):
-    """Fewer samples in the backward pass, with the same mean.
-
-    "sparse" keeps sample k with probability min(1, a[k] / tau), where a[k] is the
-    larger of abs(theta[k]) and abs(path[k]); "single" keeps one, drawn in proportion to
-    a[k] (for `iwae` the remark of Burda et al. 2016, section 3). What is kept is
-    divided by its probability; what is not is zero (eqs. 21.1 and 21.2).
-
-    Parameters
-    ----------
-    theta, path : ndarray of shape (B, K)
-    backward : str
-        "single" or "sparse".
-    tau : float
-    uniform : ndarray of shape (B, 1) for "single", (B, K) for "sparse"
-        Numbers in [0, 1).
-
-    Returns
-    -------
-    theta, path : ndarray of shape (B, K)
-    """
-    a = np.maximum(np.abs(theta), np.abs(path))
-    if backward == "sparse":
-        probability = np.minimum(1, a / tau)  # eq. 21.1
-        keep = uniform < probability
-    else:
-        total = a.sum(axis=1, keepdims=True)
-        probability = a / np.where(total == 0, 1, total)  # eq. 21.2
-        # the first sample whose running sum exceeds a uniform number
-        running = a.cumsum(axis=1)
-        below = running <= uniform * running[:, -1:]
-        chosen = below.sum(axis=1, keepdims=True)
-        keep = (np.arange(a.shape[1], like=a) == chosen) & (a > 0)
-    scale = keep / np.where(keep, probability, 1)
-    return scale * theta, scale * path

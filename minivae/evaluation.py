@@ -51,7 +51,6 @@ class Evaluation:
     sorted_weights : ndarray of shape (k,)
         Normalised weights, largest first, mean over images.
     images, k : int
-        How many images, and how many weights each.
     """
 
     nll: float
@@ -93,9 +92,8 @@ def evaluate(
 ) -> Evaluation:
     """The likelihood of ``images``, the bounds, the units in use, the sample size.
 
-    The weights of an image are drawn a block at a time, and all that is kept of a block
-    is its log-weights: memory grows with ``k`` only by those 8 bytes per weight, for
-    the few images at hand.
+    The weights of an image are drawn a block at a time, of which only the log-weights
+    are kept: memory grows with ``k`` by 8 bytes per weight, for the images at hand.
 
     Parameters
     ----------

@@ -1,10 +1,11 @@
 """The gradient of a bound: the file to read beside the derivations.
 
-    x -> encoder -> z -> decoder -> log_w -> bound -> theta, path, score
-         encoder <- dz <- decoder <- theta, path, score
+    x -> encoder_forward -> mu, log_sigma -> log_weights_forward -> log_w
+      -> estimator (which calls the bound) -> theta, path, score
+      -> log_weights_backward -> dmu, dlog_sigma -> encoder_backward
 
-`gradient` is the whole of it. After it come the one bound that has a way of its own,
-and how a batch is taken in chunks (`minivae.engine.batching`).
+`gradient` is the whole of it. After it come `elbo_kl`, whose gradient needs its own
+code, and how a batch is taken in chunks (`minivae.engine.batching`).
 """
 
 import numpy as np
@@ -13,24 +14,24 @@ from .engine.batching import sum_gradients
 from .engine.checks import check_eps, check_x
 from .engine.objective import resolve
 from .engine.registry import register_closed_form
-from .estimators import subsampled
 from .gaussian import kl_to_standard_normal, kl_to_standard_normal_backward
-from .log_weights import (
-    as_rows,
-    log_weights_backward,
-    log_weights_forward,
-    nonzero_rows,
-)
+from .log_weights import as_rows, log_weights_backward, log_weights_forward
 from .networks import (
     decoder_backward,
     decoder_forward,
     encoder_backward,
     encoder_forward,
 )
+from .subsampling import kept_rows, subsampled
 
 
-def gradient(model, x, eps, bound, estimator, grads, scale=1.0, select=nonzero_rows):
+def gradient(model, x, eps, bound, estimator, grads, scale=1.0, select=kept_rows):
     """Add ``scale`` times the gradient of the images' bounds to ``grads``.
+
+    Each sample has three coefficients. ``theta`` is the weight of the decoder's
+    gradient, ``path`` of what reaches the encoder through z, and ``score`` of what
+    reaches it through the density log q at fixed z. For the plain gradient they are
+    c, c and -c, and this is what `minivae.minimal.bound_and_grad` does.
 
     Parameters
     ----------
@@ -39,9 +40,11 @@ def gradient(model, x, eps, bound, estimator, grads, scale=1.0, select=nonzero_r
     eps : list of ndarray of shape (B, K, L)
         One per stochastic layer.
     bound : callable
-        log_w -> value, c, dc.
+        log_w -> value, c, dc: the bound, and its first and second derivative with
+        respect to each log-weight.
     estimator : callable
-        bound, log_w -> value, theta, path, score.
+        bound, log_w -> value, theta, path, score: how the coefficients follow from the
+        derivatives. Most estimators have the same mean, and differ in their noise.
     grads : Params
         Changed in place.
     scale : float
@@ -80,24 +83,24 @@ def elbo_kl(model, x, eps, grads, scale=1.0):
     It is no function of the log-weights: log p(x|z) is sampled and the KL is not. So
     its forward and backward pass are its own, and shorter.
     """
-    ops, (eps,) = model.ops, eps  # one stochastic layer
+    (eps,), ops = eps, model.ops  # one stochastic layer
     (mu, log_sigma), q1_hs = encoder_forward(model, x)
     z = ops.reparameterize(mu, log_sigma, eps)  # (B, K, L)  eq. 7.1
     log_px, cache = decoder_forward(model, as_rows(z), x)
     value = log_px.mean(axis=1) - kl_to_standard_normal(mu, log_sigma)  # eq. 4.1
-    # each sample counts 1 / K, and reaches q through z only
+    # each sample has the weight 1 / K: coef in p's parameters, and here in dz, by which
+    # alone it reaches q
     theta = np.full_like(x, scale / eps.shape[1], shape=len(as_rows(z)))
     dz = theta[:, None] * decoder_backward(model, x, cache, grads=grads, coef=theta)
-    none = np.zeros(log_px.shape, model.dtype, like=x)
-    dz = dz.reshape(z.shape)
-    through_z = ops.reparameterize_backward(dz, eps, log_sigma, none, none)
+    dz, zeros = dz.reshape(z.shape), np.zeros(log_px.shape, model.dtype, like=x)
+    through_z = ops.reparameterize_backward(dz, eps, log_sigma, path=zeros, score=zeros)
     dkl = kl_to_standard_normal_backward(mu, log_sigma)
     dq1 = [dhead - scale * d for dhead, d in zip(through_z, dkl)]
     encoder_backward(model, dq1, q1_hs, grads)
     return value
 
 
-def add_gradient(objective, model, x, eps, uniform, grads, scale, select=nonzero_rows):
+def add_gradient(objective, model, x, eps, uniform, grads, scale, select=kept_rows):
     """`gradient` by the bound and the estimator of an `Objective`, or its closed form.
 
     ``uniform`` chooses the samples of a subsampled backward pass.
@@ -168,22 +171,21 @@ def bound_and_grad(
     objective = resolve(model, K, bound, estimator, options, **how)
     if backward != "all" and rng is None:
         raise ValueError(f"backward {backward!r} chooses samples: it needs rng")
-    uniform = np.empty((B, 0))
-    if backward != "all":
-        uniform = rng.random((B, objective.uniform_numbers(K)))
+    n = objective.uniform_numbers(K)
+    uniform = rng.random((B, n)) if n else np.empty((B, 0))
     x, uniform = model.to_device(x), model.to_device(uniform)
     eps = [model.to_device(e) for e in eps]
 
-    def add(images, grads):
+    def add(part, grads):
         return add_gradient(
             objective,
             model,
-            x=x[images],
-            eps=[e[images] for e in eps],
-            uniform=uniform[images],
+            x=x[part],
+            eps=[e[part] for e in eps],
+            uniform=uniform[part],
             grads=grads,
             scale=1 / B,
         )
 
-    values, grads = sum_gradients(add, model, B, K, backward)
+    values, grads = sum_gradients(add, model, B, K)
     return float(values.mean()), grads

@@ -1,14 +1,17 @@
 """Layers: the linear map, the linear map with tanh, and the chain of them, forward and
 backward side by side.
 
-A layer is a name: ``q1.hidden1`` has the parameters ``q1.hidden1.W`` (I, O) and
-``q1.hidden1.b`` (O,). ``model`` is anything with ``params``, which maps names to
-arrays, and ``ops``, the functions of a version of the kernels.
+A layer is identified by its name: ``q1.hidden1`` has the parameters ``q1.hidden1.W``
+(I, O) and ``q1.hidden1.b`` (O,). ``model`` is anything with ``params``, which maps
+names to arrays, and ``ops``, the functions of a version of the kernels: ``ops.tanh`` is
+in ``kernels/tanh.py``, where the version to read is ``tanh_numpy``.
 
 A forward returns its output and, where the backward needs more than its input, a cache;
 nothing else is remembered anywhere. Rows of a batch are independent, so the gradient of
-a parameter is a sum over rows. An estimator counts row r theta[r] times in that sum:
-this is ``coef`` (R,), and without it each row counts once.
+a parameter is a sum over rows. The decoder's backward pass starts from 1 for each row,
+and not from the row's coefficient, because the parameters and z have different ones
+(chapter 10). So a sum over rows takes the weights ``coef`` (R,) here, which an
+estimator calls theta; dx has none.
 """
 
 from itertools import pairwise
@@ -17,8 +20,8 @@ import numpy as np
 
 
 def glorot_uniform(n_in, n_out, rng, dtype):
-    """Weights (n_in, n_out) whose products keep their variance on the way down and up
-    (Glorot & Bengio 2010; eq. 6.7).
+    """Weights (n_in, n_out) with which a signal keeps its variance in the forward and
+    in the backward pass, about (Glorot & Bengio 2010; eq. 6.7).
     """
     limit = np.sqrt(6 / (n_in + n_out))  # eq. 6.7
     return rng.uniform(-limit, limit, (n_in, n_out)).astype(dtype)
@@ -49,7 +52,7 @@ def linear_backward(model, name, dy, x, *, grads=None, coef=None, to_input=True)
     grads : Params, optional
         Where the gradients of W and b are added. Left out, only dx is wanted.
     coef : ndarray of shape (R,), optional
-        How often each row counts in them.
+        The weight of each row in them. Left out, it is 1.
     to_input : bool
         False spares the product where dx is not wanted, as x is the data.
 
@@ -62,7 +65,7 @@ def linear_backward(model, name, dy, x, *, grads=None, coef=None, to_input=True)
         if coef is None:
             coef = np.ones_like(dy, shape=len(dy))
         else:
-            x = coef[:, None] * x  # counts the row's outer product with dy
+            x = coef[:, None] * x  # x, and not dy, as dx has no weights
         grads.add_product(f"{name}.W", matmul, x.T, dy)  # eq. 6.3
         grads.add_product(f"{name}.b", matmul, coef, dy)  # eq. 6.4
     return matmul(dy, model.params[f"{name}.W"].T) if to_input else None  # eq. 6.2

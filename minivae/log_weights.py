@@ -18,6 +18,7 @@ from .networks import (
     gaussian_backward,
     gaussian_forward,
 )
+from .subsampling import above_rounding, take_rows, without_subnormals
 
 
 def log_weights_forward(model, x, q1, eps):
@@ -42,7 +43,8 @@ def log_weights_forward(model, x, q1, eps):
     eps = {l: e if l == 1 else as_draws(e) for l, e in enumerate(eps, start=1)}
     q_hs, p, p_hs = {}, {}, {}
 
-    # through q, from x to the top: draw z_1, then each z_l from the one below
+    # through q, from x to the top: draw z_1, then each z_l from the one below. With one
+    # stochastic layer no loop here has a turn, and this is what minimal.py does
     q, z = {1: q1}, {1: ops.reparameterize(*q1, eps[1])}  # eq. 7.1
     for l in range(2, top + 1):
         q[l], q_hs[l] = gaussian_forward(model, f"q{l}", as_rows(z[l - 1]))
@@ -57,7 +59,8 @@ def log_weights_forward(model, x, q1, eps):
         log_p = log_density(as_rows(z[l]), *p[l])
         log_q = log_density_of_draw(eps[l], q[l][1])
         log_w = log_w + log_p.reshape(B, K) - log_q.reshape(B, K)
-    # at the top p is N(0, I)
+    # at the top p is N(0, I); above layer 1 each row is an image of one sample to the
+    # kernel
     log_w = log_w.reshape(z[top].shape[:2])
     log_w = ops.log_weight(log_w, z[top], eps[top], q[top][1]).reshape(B, K)  # eq. 8.3
 
@@ -79,7 +82,7 @@ def log_weights_backward(model, cache, grads, *, theta, path, score, select):
         Every gradient but q_1's is added to it, in place.
     theta, path, score : ndarray of shape (B, K)
     select : callable
-        As `nonzero_rows`: which rows go through p's backward pass.
+        As `kept_rows`: which rows go through p's backward pass.
 
     Returns
     -------
@@ -87,35 +90,40 @@ def log_weights_backward(model, cache, grads, *, theta, path, score, select):
         What reaches q_1's heads.
     """
     ops, dtype, K = model.ops, model.dtype, theta.shape[1]
-    eps, z, q, top = cache["eps"], cache["z"], cache["q"], len(cache["z"])
-    # before the cast: rows that only float32 rounds to zero are too few to be worth a
-    # copy of the rest
-    rows, theta = select(theta, path)
-    # with the plain gradient, the second pass below has nothing to add
+    x, eps, z, q = (cache[key] for key in ("x", "eps", "z", "q"))
+    top, cache_p = len(z), {key: cache[key] for key in ("p", "p_hs", "decoder")}
+    # with the plain gradient, the second pass through q below has nothing to add
     plain = on_host(score) and np.array_equal(score, -path)
-    theta, path, score = theta.astype(dtype), path.astype(dtype), score.astype(dtype)
-    theta_r, path_r, score_r = theta.ravel(), path.reshape(-1, 1), score.reshape(-1, 1)
-    x, kept = cache["x"], {key: cache[key] for key in ("p", "p_hs", "decoder")}
-    if not isinstance(rows, slice):
-        x, kept = x[rows // K], take_rows(kept, rows)
-    z_rows, theta_r = {l: as_rows(z[l])[rows] for l in z}, theta_r[rows]
 
-    # backward through p, from x to the top: dlog_p[l] is d log p(x, z) / d z_l with
-    # seed 1 per row, while the parameters count row r theta[r] times
-    how = {"grads": grads, "coef": theta_r}
-    dlog_p = {1: decoder_backward(model, x, kept["decoder"], **how)}
+    # p's backward pass leaves out the rows that are below rounding, or not sampled; the
+    # terms of log q cost little, and take all rows
+    keep = above_rounding(theta, path, dtype)
+    rows, coef = select(keep, np.where(keep, theta, 0))
+    coef = without_subnormals(coef, dtype).ravel()[rows]
+    path_p = without_subnormals(np.where(keep, path, 0), dtype).reshape(-1, 1)[rows]
+    z_p = {l: as_rows(z[l])[rows] for l in z}
+    if not isinstance(rows, slice):
+        x, cache_p = x[rows // K], take_rows(cache_p, rows)
+
+    # backward through p, from x to the top: dlog_p[l] is d log p(x, z) / d z_l, one for
+    # each row, while a parameter's gradient is the sum of the rows' with weights coef
+    dlog_p = {1: decoder_backward(model, x, cache_p["decoder"], grads=grads, coef=coef)}
     for l in range(1, top):
-        dlog_p_l, *dheads = log_density_backward(z_rows[l], *kept["p"][l])
+        dlog_p_l, *dheads = log_density_backward(z_p[l], *cache_p["p"][l])
         dlog_p[l] += dlog_p_l
-        hs = kept["p_hs"][l]
-        dlog_p[l + 1] = gaussian_backward(model, f"p{l + 1}", dheads, hs, **how)
-    dlog_p[top] -= z_rows[top]  # the prior's part
+        hs = cache_p["p_hs"][l]
+        dlog_p[l + 1] = gaussian_backward(
+            model, f"p{l + 1}", dheads, hs, grads=grads, coef=coef
+        )
+    dlog_p[top] -= z_p[top]  # the prior's part
 
     # backward through q, from the top to x: dz[l] goes to the heads that drew z_l, and
     # through them on to z_{l-1}
+    path, score = (without_subnormals(a, dtype) for a in (path, score))
+    path_r, score_r = path.reshape(-1, 1), score.reshape(-1, 1)
     dz = {l: np.zeros_like(as_rows(z[l])) for l in z}
     for l in dz:
-        dz[l][rows] = path_r[rows] * dlog_p[l]
+        dz[l][rows] = path_p * dlog_p[l]
     for l in range(top, 1, -1):
         name, hs = f"q{l}", cache["q_hs"][l]
         draw = as_draws(dz[l]), eps[l], q[l][1]
@@ -129,31 +137,6 @@ def log_weights_backward(model, cache, grads, *, theta, path, score, select):
     dz_1 = dz[1].reshape(z[1].shape)
     # eqs. 7.6 and 7.7
     return ops.reparameterize_backward(dz_1, eps[1], q[1][1], path, score)
-
-
-def nonzero_rows(theta, path):
-    """The rows of the backward pass: those whose theta or path is not zero.
-
-    Parameters
-    ----------
-    theta, path : ndarray of shape (B, K)
-
-    Returns
-    -------
-    rows : ndarray of int, or slice(None) for all
-    theta : ndarray of shape (B, K)
-    """
-    (rows,) = ((theta != 0) | (path != 0)).ravel().nonzero()
-    return (slice(None) if len(rows) == theta.size else rows), theta
-
-
-def take_rows(cache, rows):
-    """The same rows of every array in a nest of dictionaries, tuples and lists."""
-    if isinstance(cache, dict):
-        return {key: take_rows(value, rows) for key, value in cache.items()}
-    if isinstance(cache, (tuple, list)):
-        return [take_rows(value, rows) for value in cache]
-    return cache[rows]
 
 
 def as_rows(z):

@@ -234,9 +234,9 @@ class VAE:
 def log_weights_of(model, x, eps):
     """`VAE.log_weights` without its checks, on the model's device."""
 
-    def of_images(images):
-        q1, _ = encoder_forward(model, x[images])
-        return log_weights_forward(model, x[images], q1, [e[images] for e in eps])[0]
+    def of_part(part):
+        q1, _ = encoder_forward(model, x[part])
+        return log_weights_forward(model, x[part], q1, [e[part] for e in eps])[0]
 
     batch, k, _ = eps[0].shape
-    return map_images(of_images, model, batch, k)
+    return map_images(of_part, model, batch, k)

@@ -1,12 +1,13 @@
-"""The networks of a model: a conditional Gaussian, which is an MLP with two heads, the
-encoder and the decoder; forward and backward side by side.
+"""The networks of a model, forward and backward side by side: a conditional Gaussian,
+the encoder and the decoder. Each is an MLP, a chain of hidden layers, with heads on top
+of it, which are linear layers.
 
     network    computes               hidden layers        heads
     q1 q2 ...  q_l(z_l | z_{l-1})     hidden_dims[l - 1]   mu, log_sigma
     p1         p_1(x | z_1)           the same reversed    logits, or mu and log_sigma
     p2 ...     p_l(z_{l-1} | z_l)     the same reversed    mu, log_sigma
 
-Stochastic layers are numbered from the data: z_1 is nearest x, and z_0 is x itself.
+Stochastic layers are numbered from the data: z_1 is nearest x, and z_0 is x.
 """
 
 from functools import reduce
@@ -123,11 +124,12 @@ def decoder_backward(model, x, cache, **how):
     """d log p(x|z) / dz with seed 1 per row, (R, L_1).
 
     The keywords ``grads`` and ``coef`` are those of `linear_backward`. ``cache`` may be
-    overwritten; of a cache of some rows only, ``x`` holds the image of each row.
+    overwritten. If it was cut to some rows, ``x`` holds the image of each row.
     """
     output, hs = cache
     if model.likelihood == "gaussian":
-        x = np.repeat(x, len(hs[-1]) // max(1, len(x)), axis=0)
+        K = len(hs[-1]) // max(1, len(x))  # there may be no rows, and no images
+        x = np.repeat(x, K, axis=0)
         _, *dheads = log_density_backward(x, *output)
         return gaussian_backward(model, "p1", dheads, hs, **how)
     dh = bernoulli_backward(model, "p1.logits", output, hs[-1], x, **how)

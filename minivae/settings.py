@@ -1,6 +1,7 @@
 """The settings of a training run, checked once, and the presets."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,6 +24,7 @@ PRESETS = {
 }
 MOST_EPOCHS = 1_000_000
 BINARIZATIONS = ("dynamic", "fixed", "none")
+SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True)
@@ -40,20 +42,28 @@ class Settings:
     backward: str
     tau: float
     stages: list
+    schedule: str
+    average: float | None
     batch: int
     epsilon: float
     binarization: str
     seed: int
     data: str | None
 
-    def rates(self):
-        """The learning rate of each epoch."""
-        stages = self.stages
-        if sum(epochs for epochs, _ in stages) > MOST_EPOCHS:
-            raise ValueError(
-                f"epochs must be at most {MOST_EPOCHS:,} in all; got {stages}"
-            )
-        return [rate for epochs, rate in stages for _ in range(epochs)]
+    @cached_property
+    def peaks(self):
+        """The stages' learning rate, of each epoch."""
+        return [rate for epochs, rate in self.stages for _ in range(epochs)]
+
+    def learning_rate(self, epoch, step, steps):
+        """The learning rate of a step, or of an array of steps, of an epoch (1, 2, ...)
+        that has the steps 0 ... ``steps`` - 1.
+        """
+        peak = self.peaks[epoch - 1]
+        if self.schedule == "constant":
+            return peak + 0.0 * step
+        done = ((epoch - 1) * steps + step) / (len(self.peaks) * steps)
+        return peak * (1 + np.cos(np.pi * done)) / 2  # eq. 11.6
 
     def config(self):
         """The settings as JSON can hold them."""
@@ -78,11 +88,19 @@ def check_settings(model, *, epochs, learning_rate, stages, **given):
     given["stages"] = [[check_size("epochs", n), float(rate)] for n, rate in stages]
     for name in ("k", "batch"):
         given[name] = check_size(name, given[name])
-    for name in ("tau", "epsilon"):
-        given[name] = float(given[name])
+    for name in ("tau", "epsilon", "average"):
+        given[name] = None if given[name] is None else float(given[name])
     given["seed"] = check_seed("seed", given["seed"])
     settings = Settings(**given)
-    rates, epsilon = settings.rates(), settings.epsilon
+    choose("schedule", settings.schedule, SCHEDULES)
+    if settings.average is not None and not 0 < settings.average < 1:
+        raise ValueError(
+            "average must lie between 0 and 1, as 0.999, or be left out; got"
+            f" {settings.average!r}"
+        )
+    if sum(epochs for epochs, _ in settings.stages) > MOST_EPOCHS:
+        raise ValueError(f"epochs must be at most {MOST_EPOCHS:,} in all; got {stages}")
+    rates, epsilon = settings.peaks, settings.epsilon
     if not rates:
         raise ValueError("stages must hold one stage or more; got none")
     least = np.finfo(model.dtype).tiny  # what is less would be zero in this dtype

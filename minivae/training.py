@@ -13,6 +13,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +30,14 @@ from .engine.interrupt import interruptible
 from .engine.objective import Objective, resolve
 from .engine.recording import queue
 from .engine.run_folder import open_folder, save_epoch
-from .gradient import add_gradient, nonzero_rows
+from .gradient import add_gradient
 from .model import VAE, log_weights_of
-from .runs import Run
+from .runs import Run, corrected_average, initial_state
 from .settings import Settings, check_settings
+from .subsampling import kept_rows
 
 TEST_IMAGES = 1000  # the history's test_bound is measured on the first so many
-DECAY = 0.99  # of the running mean that estimator "score" has for a baseline
+BASELINE_DECAY = 0.99  # of the running mean that estimator "score" has for a baseline
 
 
 class NonFiniteError(ArithmeticError):
@@ -51,7 +53,7 @@ class Training:
     settings: Settings
     objective: Objective
     adam: Adam
-    baseline: np.ndarray  # the running mean of the bound, ()
+    state: dict  # what a checkpoint holds besides parameters and Adam's moments
 
 
 def train(
@@ -66,6 +68,8 @@ def train(
     learning_rate: float = 1e-3,
     epsilon: float = 1e-8,
     stages: list[tuple[int, float]] | None = None,
+    schedule: str = "constant",
+    average: float | None = None,
     binarization: str | None = None,
     backward: str = "all",
     tau: float = 0.1,
@@ -91,6 +95,12 @@ def train(
     epochs, learning_rate : int, float
         One stage. ``stages``, a list of (epochs, learning rate), takes their place;
         `PRESETS` holds the paper's.
+    schedule : str
+        "constant": each stage's learning rate as it is. "cosine": times half a wave of
+        the cosine, from one at the first step to zero after the last.
+    average : float, optional
+        The decay of a running average of the parameters, such as 0.999:
+        `Run.averaged` gives its model.
     batch : int
         Images per step; the last step of an epoch may have fewer.
     epsilon : float
@@ -137,6 +147,8 @@ def train(
         epochs=epochs,
         learning_rate=learning_rate,
         stages=stages,
+        schedule=schedule,
+        average=average,
         batch=batch,
         epsilon=epsilon,
         binarization=binarization,
@@ -158,15 +170,22 @@ def train(
         settings=settings,
         objective=objective,
         adam=Adam(model.params, epsilon=settings.epsilon, kernels=model.ops.name),
-        baseline=model.to_device(np.zeros(())),
+        state=initial_state(model, settings.average),
     )
     config = {"model": model.config()} | settings.config()
     config["images"] = len(images)
     config["test_images"] = 0 if test_images is None else len(test_images)
-    state, history = {"baseline": training.baseline}, {}
+    history = {}
+    steps = ceil(len(images) / settings.batch)
+    first_rates = [
+        float(settings.learning_rate(epoch, 0, steps))
+        for epoch in range(1, 1 + len(settings.peaks))
+    ]
     if folder is not None:
         folder = Path(folder)
-        history = open_folder(folder, config, settings.rates(), training.adam, state)
+        history = open_folder(
+            folder, config, first_rates, training.adam, training.state
+        )
     if settings.binarization == "fixed":
         images = binarize(images, noise.generator(settings.seed, 0, 0))
     training.images = model.to_device(images)
@@ -174,16 +193,18 @@ def train(
     if test_images is not None:
         held_out = held_out_inputs(model, test_images, settings)
     run = Run(config, history, model, folder)
-    run_epochs(training, run, state, held_out, progress)
+    run_epochs(training, run, held_out, progress)
+    run.average = corrected_average(training.adam, training.state, average)
     return run
 
 
-def run_epochs(training, run, state, held_out, progress):
+def run_epochs(training, run, held_out, progress):
     """The epochs that are not yet in the run's history; each is saved when it ends."""
-    rates, n = training.settings.rates(), len(training.images)
-    done = len(run.history.get("epoch", []))
+    settings, n = training.settings, len(training.images)
+    done, epochs = len(run.history.get("epoch", [])), len(settings.peaks)
+    steps = ceil(n / settings.batch)
     bar = tqdm(
-        total=len(rates) * n,
+        total=epochs * n,
         initial=done * n,
         unit="img",
         unit_scale=True,
@@ -196,7 +217,7 @@ def run_epochs(training, run, state, held_out, progress):
     with queued, bar, quiet, interruptible() as interrupted:
 
         def step_done(epoch, images_done, bound=None):
-            text = "" if bound is None else f", {training.settings.bound} {bound:.2f}"
+            text = "" if bound is None else f", {settings.bound} {bound:.2f}"
             bar.set_postfix_str(f"epoch {epoch}{text}", refresh=False)
             bar.update((epoch - 1) * n + images_done - bar.n)
             if interrupted() and images_done < n:
@@ -207,24 +228,27 @@ def run_epochs(training, run, state, held_out, progress):
 
         epoch_of = partial(run_epoch, training)
         if on_gpu:
-            epoch_of = epochs_on_gpu(training, step_gradient, run_epoch)
-        for epoch, rate in enumerate(rates[done:], start=done + 1):
-            start, training.adam.learning_rate = time.perf_counter(), rate
-            row = {"epoch": epoch, "learning_rate": rate}
-            row["bound"] = epoch_of(epoch, step_done)
+            epoch_of = epochs_on_gpu(training, step_gradient, take_step, run_epoch)
+        for epoch in range(done + 1, epochs + 1):
+            start = time.perf_counter()
+            rates = settings.learning_rate(epoch, np.arange(steps), steps)
+            row = {"epoch": epoch, "learning_rate": float(rates[0])}
+            row["bound"] = epoch_of(epoch, rates, step_done)
             if held_out is not None:
                 row["test_bound"] = held_out_bound(training, *held_out)
             row["seconds"] = time.perf_counter() - start
             for column, entry in row.items():
                 run.history.setdefault(column, []).append(entry)
             if run.folder is not None:
-                save_epoch(run.folder, training.adam, state, run.history)
+                save_epoch(run.folder, training.adam, training.state, run.history)
             if interrupted():
                 raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is kept")
 
 
-def run_epoch(training, epoch, step_done):
-    """One pass over the images; the mean of the bound, in nats."""
+def run_epoch(training, epoch, rates, step_done):
+    """One pass over the images, each step at its learning rate; the mean of the bound,
+    in nats.
+    """
     model, settings, n = training.model, training.settings, len(training.images)
     order = noise.generator(settings.seed, epoch, 0).permutation(n)
     order, total = model.to_device(order), 0.0
@@ -234,7 +258,7 @@ def run_epoch(training, epoch, step_done):
         value = float(value)
         if not np.isfinite(value):
             raise nonfinite(epoch, step, model.params, value, grads)
-        if not training.adam.step(grads):
+        if not take_step(training, grads, float(rates[step - 1])):
             raise nonfinite(epoch, step, {}, value, grads)
         total += value * len(indices)
         step_done(epoch, start + len(indices), value)
@@ -243,7 +267,7 @@ def run_epoch(training, epoch, step_done):
     return total / n
 
 
-def step_gradient(training, indices, epoch, step, select=nonzero_rows):
+def step_gradient(training, indices, epoch, step, select=kept_rows):
     """The mean bound of the images numbered ``indices``, and its gradient.
 
     The binarisation, eps and the choice of samples are drawn for each chunk of images
@@ -253,32 +277,46 @@ def step_gradient(training, indices, epoch, step, select=nonzero_rows):
     objective, seed = training.objective, settings.seed
     if objective.has_baseline:
         # eq. 17.5: the running mean, corrected like Adam's for having started at 0
-        baseline = training.baseline / (1 - DECAY ** np.maximum(training.adam.t, 1))
+        baseline = training.state["baseline"] / (
+            1 - BASELINE_DECAY ** np.maximum(training.adam.t, 1)
+        )
         estimator = partial(objective.estimator, baseline=baseline)
         objective = replace(objective, estimator=estimator)
     choices = (objective.uniform_numbers(settings.k),)
 
-    def add(images, grads):
-        x = training.images[indices[images]]
+    def add(part, grads):
+        x = training.images[indices[part]]
         if settings.binarization == "dynamic":
-            x = noise.binarize(model.ops, seed, epoch, step, images, x)
+            x = noise.binarize(model.ops, seed, epoch, step, part, x)
         return add_gradient(
             objective,
             model,
             x=x,
-            eps=noise.draw_eps(model, seed, epoch, step, images, settings.k),
+            eps=noise.draw_eps(model, seed, epoch, step, part, settings.k),
             uniform=noise.uniform(
-                model.ops, seed, epoch, step, noise.SUBSAMPLING, images, choices
+                model.ops, seed, epoch, step, noise.SUBSAMPLING, part, choices
             ),
             grads=grads,
             scale=1 / B,
             select=select,
         )
 
-    values, grads = sum_gradients(add, model, B, settings.k, settings.backward)
+    values, grads = sum_gradients(add, model, B, settings.k)
     value = values.mean()
-    training.baseline[...] = DECAY * training.baseline + (1 - DECAY) * value
+    baseline = training.state["baseline"]
+    baseline[...] = BASELINE_DECAY * baseline + (1 - BASELINE_DECAY) * value
     return value, grads
+
+
+def take_step(training, grads, learning_rate):
+    """Adam's step, and the running average's; whether ``grads`` was finite."""
+    adam, model = training.adam, training.model
+    adam.learning_rate = learning_rate
+    finite = adam.step(grads)
+    if "average" in training.state:
+        decay = training.settings.average
+        model.ops.average(training.state["average"], model.params.vector, decay)
+    return finite
 
 
 def held_out_inputs(model, images, settings):
@@ -290,7 +328,7 @@ def held_out_inputs(model, images, settings):
 
 
 def held_out_bound(training, x, eps):
-    """The training bound on test images; of a closed form, the bound of its mean."""
+    """The training bound on test images; for elbo_kl the sampled ELBO."""
     value, _, _ = training.objective.bound(log_weights_of(training.model, x, eps))
     return float(value.mean())
 

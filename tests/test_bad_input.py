@@ -111,7 +111,7 @@ TABLE = {
     ),
     "elbo_kl with stl": (
         lambda: mv.bound_and_grad(M, X, EPS, "elbo_kl", "stl"),
-        "estimator 'reparam' and backward 'all' only; got 1 layers, estimator 'stl'",
+        "estimator 'reparam' and backward 'all' only; got 1 layer, estimator 'stl'",
     ),
     "decode: width": (
         lambda: M.decode(np.zeros((3, 4))),
@@ -282,7 +282,7 @@ TABLE = {
     ),
     "backward: elbo_kl": (
         lambda: mv.bound_and_grad(M, X, EPS, "elbo_kl", backward="single", rng=RNG),
-        "and backward 'all' only; got 1 layers, estimator 'reparam' and backward"
+        "and backward 'all' only; got 1 layer, estimator 'reparam' and backward"
         " 'single'",
     ),
     "backward: name": (

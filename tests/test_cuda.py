@@ -17,6 +17,7 @@ import pytest
 from minivae.kernels import (
     FILES,
     adam,
+    average,
     bernoulli,
     log_weight,
     noise,
@@ -29,10 +30,11 @@ from minivae.kernels import (
 KERNELS = {
     tanh.tanh_kernel: "void({0}[:,::1], {0}[::1])",
     tanh.tanh_backward_kernel: "void({0}[::1], {0}[::1])",
-    adam.adam_scalars_kernel: "void(float64[::1], float64, float64, float64, float64,"
-    " {0}[::1])",
-    adam.adam_kernel: "void({0}[::1], {0}[::1], {0}[::1], {0}[::1], {0}[::1],"
+    adam.adam_scalars_kernel: "void(float64[::1], float64[::1], float64, float64,"
+    " float64, {0}[::1])",
+    adam.adam_kernel: "void({0}[::1], {0}[::1], {0}[::1], {0}[::1], {0}, {0}[::1],"
     " boolean[::1])",
+    average.average_kernel: "void({0}[::1], {0}[::1], {0}, {0})",
     reparameterize.reparameterize_kernel: "void({0}[:,::1], {0}[:,::1],"
     " {0}[:,:,::1], {0}[:,:,::1])",
     reparameterize.reparameterize_backward_kernel: "void({0}[:,:,::1], {0}[:,:,::1],"
@@ -53,6 +55,7 @@ SINGLE = (
     tanh.tanh_kernel,
     tanh.tanh_backward_kernel,
     adam.adam_kernel,
+    average.average_kernel,
     reparameterize.reparameterize_kernel,
     reparameterize.reparameterize_backward_kernel,
     bernoulli.bernoulli_backward_kernel,

@@ -12,10 +12,9 @@ from minivae import evaluation, training
 from minivae.check import TOLERANCE
 from minivae.engine import batching, gpu
 from minivae.engine.registry import bound_names
-from minivae.estimators import subsample
 from minivae.gradcheck import check_pieces, examples, small_model
 from minivae.kernels import matmul
-from minivae.log_weights import nonzero_rows
+from minivae.subsampling import subsample
 
 DEPTHS = {1: ((3,), ((5,),)), 2: ((4, 3), ((6, 5), (4, 5)))}
 
@@ -94,10 +93,15 @@ def assert_same(host, there, rtol=1e-9):
 def numbers_of(step):
     """The host's numbers that a step uses: a recorded one would keep them."""
     outside = inspect.getclosurevars(step).nonlocals
-    used = outside | outside["select"].keywords | vars(outside["adam"])
+    used = outside | outside["select"].keywords | vars(adam_of(step))
+    used.pop("learning_rate")  # each step first sets its own
     numbers = {n: v for n, v in used.items() if isinstance(v, (int, float))}
-    assert {"size", "growth", "learning_rate"} <= numbers.keys()
+    assert {"size", "growth", "epsilon"} <= numbers.keys()
     return numbers
+
+
+def adam_of(step):
+    return inspect.getclosurevars(step).nonlocals["training"].adam
 
 
 @pytest.fixture
@@ -117,6 +121,7 @@ def steps(monkeypatch):
             step()
             seen.append(standin.EVENTS[len(before) :])
             assert not seen[-1], f"the host waits for {seen[-1]}"
+            assert isinstance(adam_of(step).learning_rate, standin.DeviceArray)
 
         return call
 
@@ -148,6 +153,13 @@ def test_stages(steps):
     assert there.history["learning_rate"] == [1e-2, 1e-3, 1e-3]
 
 
+def test_a_cosine_and_an_average(steps):
+    """Each recorded step has its own learning rate."""
+    host, there = both_runs(epochs=3, schedule="cosine", average=0.9)
+    assert_same(host, there)
+    compare(host.average, there.average)
+
+
 def test_fixed_pixels(steps):
     assert_same(*both_runs(epochs=2, binarization="fixed"))
 
@@ -172,10 +184,10 @@ def test_more_samples_kept_than_the_buffer_holds(monkeypatch, steps, estimator):
         seen.append(growth)
         return min(B * K, 2 * growth)
 
-    def counting(training, epoch, step_done):
+    def counting(training, epoch, rates, step_done):
         if training.model.device == "cuda":
             seen.append(f"epoch {epoch} again")
-        return run_epoch(training, epoch, step_done)
+        return run_epoch(training, epoch, rates, step_done)
 
     monkeypatch.setattr(gpu, "capacity", too_few)
     monkeypatch.setattr(training, "run_epoch", counting)
@@ -203,30 +215,20 @@ def test_no_sample_kept(likelihood, depth):
 
 
 @pytest.mark.parametrize("counted", [0, 3, 4, 5, 12])
-@pytest.mark.parametrize("put", [np.asarray, standin.wrap])
-def test_nonzero_rows(counted, put):
-    """All that count, in order."""
-    theta, path, chosen = some_that_count(counted)
-    rows, same = nonzero_rows(put(theta), put(path))
-    if counted == 12:
-        assert rows == slice(None)
-    else:
-        np.testing.assert_array_equal(getattr(rows, "inside", rows), chosen)
-    np.testing.assert_array_equal(getattr(same, "inside", same), theta)
-
-
-@pytest.mark.parametrize("counted", [0, 3, 4, 5, 12])
 @pytest.mark.parametrize("most", [4, 12])
 @pytest.mark.parametrize("put", [np.asarray, standin.wrap])
 def test_rows_of_capacity(monkeypatch, counted, most, put):
     """Those that count come first and in order; one too many, and theta says so."""
-    theta, path, chosen = some_that_count(counted)
+    chosen = np.sort(np.random.default_rng(counted).choice(12, counted, replace=False))
+    theta = np.zeros(12)
+    theta[chosen] = 1
+    theta = theta.reshape(3, 4)
     how = {"backward": "sparse", "tau": 0.1, "growth": 1}
     asked = []
     monkeypatch.setattr(
         gpu, "capacity", lambda *shape, **how: asked.append((shape, how)) or most
     )
-    rows, marked = gpu.rows_of_capacity(put(theta), put(path), **how)
+    rows, marked = gpu.rows_of_capacity(put(theta != 0), put(theta), **how)
     assert asked == [((3, 4), how)] and not standin.EVENTS
     rows, marked = (getattr(a, "inside", a) for a in (rows, marked))
     if most == 12:
@@ -238,15 +240,6 @@ def test_rows_of_capacity(monkeypatch, counted, most, put):
         assert np.isnan(marked).all()
     else:
         np.testing.assert_array_equal(marked, theta)
-
-
-def some_that_count(counted):
-    """theta and path (3, 4), and the rows where one of them is not zero."""
-    rng = np.random.default_rng(counted)
-    theta, path = np.zeros((2, 12))
-    chosen = np.sort(rng.choice(12, counted, replace=False))
-    theta[chosen[::2]], path[chosen[1::2]] = 1, -1
-    return theta.reshape(3, 4), path.reshape(3, 4), chosen
 
 
 @pytest.mark.parametrize("growth, backward, B, K, most", [
@@ -271,8 +264,8 @@ def test_what_is_kept_is_within_the_capacity(estimator):
     for scale in (0.1, 1, 10):
         log_w = scale * rng.standard_normal((20_000, 50))
         _, theta, path, _ = rows_of(mv.BOUNDS["iwae"], log_w)
-        theta, path = subsample(theta, path, **how, uniform=rng.random(theta.shape))
-        kept = ((theta != 0) | (path != 0)).reshape(2_000, -1).sum(axis=1)
+        scale = subsample(theta, path, **how, uniform=rng.random(theta.shape))
+        kept = (scale != 0).reshape(2_000, -1).sum(axis=1)
         assert kept.max() <= most
 
 

@@ -10,15 +10,11 @@ from scipy import special
 
 import minivae as mv
 from minivae.engine.objective import resolve
-from minivae.estimators import subsample
 from minivae.gradcheck import small_model
 from minivae.kernels import reparameterize
-from minivae.log_weights import (
-    log_weights_backward,
-    log_weights_forward,
-    nonzero_rows,
-)
+from minivae.log_weights import log_weights_backward, log_weights_forward
 from minivae.networks import encoder_backward, encoder_forward
+from minivae.subsampling import kept_rows, subsample
 
 UNBIASED = ("dreg", "score", "vimco")  # for every bound; stl for elbo, see below
 ROWS = ("theta", "path", "score")
@@ -39,10 +35,10 @@ def options_of(bound, estimator, K):
     return options | ({"m": K} if "m" in options and K % 2 else {})
 
 
-def backward_of(model, cache, rows, grads):
+def backward_of(model, cache, rows, grads, select=kept_rows):
     """dmu and dlog_sigma of q_1, for ``rows``: theta, path, score."""
     rows = dict(zip(ROWS, rows, strict=True))
-    return log_weights_backward(model, cache, grads, **rows, select=nonzero_rows)
+    return log_weights_backward(model, cache, grads, **rows, select=select)
 
 
 # Quadrature over eps: K = 2, one latent unit, 120 x 120 nodes
@@ -275,8 +271,8 @@ def test_subsampling_has_the_right_mean(backward, estimator):
             continue
         total += probability
         assert uniform.shape == (1, objective.uniform_numbers(3))
-        rows = subsample(theta, path, backward, tau=tau, uniform=uniform)
-        mean_rows = mean_rows + probability * np.array(rows)
+        scale = subsample(theta, path, backward, tau=tau, uniform=uniform)
+        mean_rows = mean_rows + probability * scale * np.array([theta, path])
         settings = {"backward": backward, "tau": tau, "rng": Uniforms(uniform)}
         fewer = grads_of(model, x, eps, "iwae", estimator, **settings, **options)
         for name in full:
@@ -294,7 +290,7 @@ def test_subsampling_keeps_what_counts():
     def draws(backward, numbers):
         for _ in range(4000):
             uniform = rng.random((2, numbers))
-            yield subsample(theta, theta, backward, tau=0.1, uniform=uniform)[0] != 0
+            yield subsample(theta, theta, backward, tau=0.1, uniform=uniform) != 0
 
     kept = [*draws("sparse", 4)]
     np.testing.assert_allclose(np.mean(kept, axis=0)[0], [1, 0.5, 0.01, 0], atol=0.03)
@@ -305,22 +301,32 @@ def test_subsampling_keeps_what_counts():
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_rows_of_zeros_are_left_out(depth):
+@pytest.mark.parametrize("small", [0, 1e-30])
+def test_rows_that_count_for_nothing_are_left_out(depth, small):
     """The same gradient with and without them, on both kinds of cache."""
     model, x, eps = small_model("numba", (3, 2)[:depth], ((5,), (4,))[:depth])
     rng = np.random.default_rng(0)
     theta, path, score = (rng.standard_normal((4, 3)) for _ in range(3))
-    theta[:, 1] = path[:, 1] = 0
-    results = []
-    for tiny in (0, 1e-300):  # too small to matter, and yet not zero
+    theta[:, 1] = path[:, 1] = small
+    results, chosen = [], []
+
+    def kept(keep, theta):
+        rows, theta = kept_rows(keep, theta)
+        chosen.extend(rows)
+        return rows, theta
+
+    def every(keep, theta):
+        return slice(None), theta
+
+    for select in (kept, every):
         grads = model.params.zeros()
         q1, _ = encoder_forward(model, x)
         _, cache = log_weights_forward(model, x, q1, eps)
-        rows = theta + tiny, path + tiny, score
-        dq1 = backward_of(model, cache, rows, grads)
+        dq1 = backward_of(model, cache, (theta, path, score), grads, select)
         results.append([*dq1, *grads.values()])
-    for left_out, kept in zip(*results):
-        np.testing.assert_allclose(left_out, kept, rtol=1e-10, atol=1e-12)
+    assert chosen == [0, 2, 3, 5, 6, 8, 9, 11]
+    for without, of_all in zip(*results):
+        np.testing.assert_allclose(without, of_all, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -338,9 +344,11 @@ def test_every_row_is_zero(depth, kernels):
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-@pytest.mark.parametrize("estimator", ["stl", "reparam"])
+@pytest.mark.parametrize("estimator", ["reparam", "stl", "score"])
 def test_the_sparse_backward_keeps_no_sample(likelihood, estimator):
-    """As can happen with a large tau: what needs no decoder is left, the score."""
+    """As can happen with a large tau: what needs no decoder is left, the score; and
+    that of the plain gradient goes with the path that it cancels.
+    """
     rng = np.random.default_rng(0)
     model = mv.VAE(4, (2,), ((3,),), likelihood, np.float64, rng=rng)
     x, eps = np.eye(4), model.draw_eps(4, 3, rng)
@@ -348,7 +356,7 @@ def test_the_sparse_backward_keeps_no_sample(likelihood, estimator):
     value, grads = mv.bound_and_grad(model, x, eps, estimator=estimator, **settings)
     assert value == mv.bound_and_grad(model, x, eps)[0]
     for name, array in grads.items():
-        scored = estimator == "reparam" and name[0] == "q"
+        scored = estimator == "score" and name[0] == "q"
         assert np.isfinite(array).all() and array.any() == scored, name
 
 

@@ -10,12 +10,9 @@ from minivae.check import TOLERANCE, check_array, check_gradients
 from minivae.engine import batching
 from minivae.engine.registry import CLOSED_FORMS, bound_names
 from minivae.gradcheck import check_pieces, examples, small_model
-from minivae.log_weights import (
-    log_weights_backward,
-    log_weights_forward,
-    nonzero_rows,
-)
+from minivae.log_weights import log_weights_backward, log_weights_forward
 from minivae.networks import encoder_backward, encoder_forward
+from minivae.subsampling import kept_rows
 
 KERNELS = ["numpy", "numba"]
 DEPTHS = {
@@ -89,7 +86,7 @@ def test_any_coefficients(kernels, depth):
     q1, q1_hs = encoder_forward(model, x)
     _, cache = log_weights_forward(model, x, q1, eps)
     rows = {"theta": theta, "path": path, "score": score}
-    dq1 = log_weights_backward(model, cache, grads, **rows, select=nonzero_rows)
+    dq1 = log_weights_backward(model, cache, grads, **rows, select=kept_rows)
     encoder_backward(model, dq1, q1_hs, grads)
     assert_all(
         check_array(name, objective, params[name], grads[name], rng) for name in params
@@ -113,7 +110,7 @@ def test_chunks_change_nothing(kernels, bound, monkeypatch):
     x, eps = (rng.random((7, 12)) < 0.5) * 1.0, model.draw_eps(7, 4, rng)
     arguments, options = (model, x, eps, bound), examples(bound)
     value, grads = mv.bound_and_grad(*arguments, **options)
-    monkeypatch.setitem(batching.CHUNK_ROWS, "all", 8)  # 2 images, and 7 is odd
+    monkeypatch.setattr(batching, "CHUNK_ROWS", 8)  # 2 images, and 7 is odd
     assert len(batching.chunks(slice(0, 7), 4)) == 4
     chunked_value, chunked = mv.bound_and_grad(*arguments, **options)
     assert value == pytest.approx(chunked_value, rel=1e-14)

@@ -3,6 +3,7 @@ that the package does with its own.
 """
 
 import json
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import minivae as mv
 from minivae import bounds, cli
 from minivae.check import TOLERANCE
 from minivae.data import Dataset
+from minivae.engine.registry import TAKEN
 from minivae.gradcheck import check_pieces, small_model
 from minivae.kernels import load_ops, softmax
 
@@ -221,29 +223,78 @@ def test_a_bare_function_becomes_an_entry():
     assert_same_gradient(got, mv.bound_and_grad(model, x, eps))
 
 
-@pytest.mark.parametrize(
-    "register",
-    [
-        lambda function: mv.register_bound("refused")(function),
-        lambda function: mv.register_estimator("refused")(function),
-        lambda function: mv.BOUNDS.__setitem__("refused", function),
-        lambda function: mv.ESTIMATORS.__setitem__("refused", function),
-    ],
-)
-def test_an_option_that_is_not_declared_is_refused(register):
-    def function(bound, log_w=None, *, gamma, ops):
+def refuse(kind, function, error, **options):
+    """The message, by the decorator, and by assignment where there are no options."""
+    decorate = {"bound": mv.register_bound, "estimator": mv.register_estimator}[kind]
+    registry = {"bound": mv.BOUNDS, "estimator": mv.ESTIMATORS}[kind]
+    with pytest.raises(error) as caught:
+        decorate("refused", **options)(function)
+    if not options:
+        with pytest.raises(error):
+            registry["refused"] = function
+        with pytest.raises(error):
+            registry.update(refused=function)
+    assert "refused" not in registry
+    return str(caught.value)
+
+
+KINDS = {
+    "bound": lambda log_w, *, gamma, ops: None,
+    "estimator": lambda bound, log_w, *, gamma, ops: None,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_option_that_is_not_declared_is_refused(kind):
+    message = refuse(kind, KINDS[kind], ValueError)
+    words = f"{kind} 'refused' takes the keywords ['gamma'], its options are {{}}"
+    assert words in message
+    assert f"@register_{kind}(gamma=Option(float, 0.5, 'what gamma does'))" in message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_option_is_refused(kind):
+    assert "gamma=Option(" in refuse(kind, KINDS[kind], ValueError, gamma=0.5)
+    with pytest.raises(TypeError, match="type is int or float; got <class 'bool'>"):
+        mv.Option(bool, True, "")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_option_that_is_not_behind_a_star_is_refused(kind):
+    functions = {
+        "bound": lambda log_w, gamma: None,
+        "estimator": lambda bound, log_w, gamma: None,
+    }
+    assert "follow behind *; got (" in refuse(kind, functions[kind], TypeError)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_decorator_needs_its_parentheses(kind):
+    decorate = {"bound": mv.register_bound, "estimator": mv.register_estimator}[kind]
+    with pytest.raises(TypeError, match="with its parentheses"):
+
+        @decorate
+        def refused(log_w):
+            raise AssertionError
+
+
+def test_an_option_of_a_name_that_train_has_is_refused():
+    def mine(log_w, *, tau):
         raise AssertionError
 
-    with pytest.raises(ValueError) as error:
-        register(function)
-    message = str(error.value)
-    assert "'refused' takes the keywords ['gamma'], its options are []" in message
-    assert "@register_bound(gamma=Option(float, 0.5, 'what gamma does'))" in message
-    assert "refused" not in mv.BOUNDS and "refused" not in mv.ESTIMATORS
+    tau = mv.Option(float, 0.5, "unused")
+    assert "`train` has one" in refuse("bound", mine, ValueError, tau=tau)
+    names = {*signature(mv.train).parameters, *signature(mv.bound_and_grad).parameters}
+    assert names - {"options"} == TAKEN
+
+
+def test_a_closed_form_keeps_its_name():
+    with pytest.raises(ValueError, match="name of a closed form"):
+        mv.register_bound("elbo_kl")(bounds.elbo)
 
 
 def test_an_option_that_the_function_has_not_is_refused():
-    words = "'two_results' takes the keywords .., its options are .'gamma'."
+    words = "'two_results' takes the keywords .., its options are .'gamma'"
     with pytest.raises(ValueError, match=words):
         mv.register_bound(gamma=mv.Option(float, 0.5, "unused"))(two_results)
     assert "two_results" not in mv.BOUNDS

@@ -1,10 +1,9 @@
 """A batch in shards and chunks: which images a thread takes, and how many at a time.
 
 A shard is one thread's images. A thread takes its shard in chunks of whole images, each
-through the whole forward and backward pass: the coefficients of an image need only its
-own K log-weights, and so a chunk's logits are still in the processor's cache in the
-backward pass, and the (B, K, D) array of all logits never exists. A GPU has one shard,
-and takes far larger chunks, mostly the whole batch.
+through the whole forward and backward pass. It can, because the coefficients of an
+image need only the K log-weights of that image; so the (B, K, D) array of all logits
+never exists. A GPU has one shard, and takes far larger chunks, mostly the whole batch.
 """
 
 from itertools import pairwise
@@ -15,10 +14,10 @@ import numpy as np
 from .threads import count, each
 
 SHARD_ROWS = 64  # rows of a shard below which another thread costs more than it gives
-# 512 rows of 784 float32 logits are 1.6 MB: still in the cache in the backward pass. If
-# that is subsampled, there is little to come back for, and fewer, larger products win.
-# A GPU wants as much to do at once as there is memory for: 205 MB.
-CHUNK_ROWS = {"all": 512, "single": 2560, "sparse": 2560}
+# 2,560 rows of 784 float32 logits are 8 MB. Fewer would stay in a nearer cache until
+# the backward pass, but the products, the encoder's above all, become too small
+# (measured). A GPU wants as much to do at once as there is memory for: 205 MB.
+CHUNK_ROWS = 2560
 GPU_CHUNK_ROWS = 65_536
 
 
@@ -36,39 +35,39 @@ def shards(start, stop, k, device="cpu"):
     return even_slices(start, stop, max(1, min(count(), n, rows // SHARD_ROWS)))
 
 
-def chunks(shard, k, device="cpu", backward="all"):
+def chunks(shard, k, device="cpu"):
     """The slice ``shard`` in slices of whole images, of about `CHUNK_ROWS` rows each
     and nearly equal in size.
     """
-    rows = GPU_CHUNK_ROWS if device == "cuda" else CHUNK_ROWS[backward]
+    rows = GPU_CHUNK_ROWS if device == "cuda" else CHUNK_ROWS
     n = shard.stop - shard.start
     return even_slices(shard.start, shard.stop, min(n, ceil(n * k / rows)))
 
 
 def map_images(function, model, batch, k):
-    """``function(images)`` of every chunk of a batch, (batch, ...), a thread a shard.
+    """``function(part)`` of every chunk of a batch, (batch, ...), a thread a shard.
 
     Parameters
     ----------
     function : callable
-        A slice of the batch's images -> an array (images, ...).
+        A part of the batch, as a slice, -> an array (images of the part, ...).
     """
 
     def on_shard(shard):
-        return [function(images) for images in chunks(shard, k, model.device)]
+        return [function(part) for part in chunks(shard, k, model.device)]
 
     by_shard = each(on_shard, shards(0, batch, k, model.device))
     return np.concatenate([array for arrays in by_shard for array in arrays])
 
 
-def sum_gradients(add_gradient, model, batch, k, backward="all"):
-    """The gradient of a batch, by ``add_gradient(images, grads)`` of every chunk.
+def sum_gradients(add, model, batch, k):
+    """The gradient of a batch, by ``add(part, grads)`` of every chunk.
 
     Parameters
     ----------
-    add_gradient : callable
-        Adds the gradient of a slice of the batch's images to grads, and returns their
-        values, (images,).
+    add : callable
+        Adds the gradient of a part of the batch, a slice, to grads, and returns the
+        values of its images.
 
     Returns
     -------
@@ -78,12 +77,11 @@ def sum_gradients(add_gradient, model, batch, k, backward="all"):
 
     def on_shard(shard):
         grads = model.params.uninitialised_like()
-        images_of = chunks(shard, k, model.device, backward)
-        values = [add_gradient(images, grads) for images in images_of]
+        values = [add(part, grads) for part in chunks(shard, k, model.device)]
         return np.concatenate(values), grads
 
     by_shard = each(on_shard, shards(0, batch, k, model.device))
     values, (grads, *others) = zip(*by_shard)
-    for other in others:
+    for other in others:  # grads.vector is all its arrays, end to end
         grads.vector += other.vector
     return np.concatenate(values), grads

@@ -11,27 +11,29 @@ from . import noise
 from .recording import recorded
 
 
-def epochs_on_gpu(training, step_gradient, run_epoch):
+def epochs_on_gpu(training, step_gradient, take_step, run_epoch):
     """A function like ``run_epoch`` whose host need not wait, so that a step can be
     replayed as a CUDA graph.
 
-    What a step depends on is on the device: the order, the epoch, the step's number. If
+    What a step depends on is on the device: the order, the epoch, the step's number and
+    its learning rate. If
     at the end something is not finite, or more samples were kept than the buffer holds,
     the epoch is taken again from its start by ``run_epoch``, which looks at every step.
 
     Parameters
     ----------
     training : Training
-    step_gradient, run_epoch : callable
+    step_gradient, take_step, run_epoch : callable
         Those of `minivae.training`.
     """
     model, adam, settings = training.model, training.adam, training.settings
     batch, n, growth = settings.batch, len(training.images), 1
-    steps, rate = {}, None  # images of a step -> the step, recorded at this rate
+    steps, n_steps = {}, ceil(n / batch)  # images of a step -> the recorded step
+    rate_of = model.to_device(np.zeros(n_steps))
     order, total = model.to_device(np.arange(n)), model.to_device(np.zeros(1))
     epoch_now, step_now = (model.to_device(np.zeros(1, np.int64)) for _ in range(2))
     restorable = [group.vector for group in (model.params, adam.m, adam.v)]
-    restorable += [adam.t, training.baseline]
+    restorable += [adam.t, *training.state.values()]
 
     def step_of(size):
         how = {"backward": settings.backward, "tau": settings.tau, "growth": growth}
@@ -39,23 +41,22 @@ def epochs_on_gpu(training, step_gradient, run_epoch):
 
         def step():
             indices = order[step_now * batch + np.arange(size, like=order)]
+            rate = rate_of[step_now]
             np.add(step_now, 1, out=step_now)
             epoch, number = epoch_now[0], step_now[0]
             value, grads = step_gradient(training, indices, epoch, number, select)
-            adam.step(grads)
+            take_step(training, grads, rate)
             np.add(total, size * value, out=total)
 
         return recorded(step)
 
-    def run(epoch, step_done):
-        nonlocal growth, rate
-        if adam.learning_rate != rate:  # a step keeps what it was recorded with
-            rate = adam.learning_rate
-            steps.clear()
+    def run(epoch, rates, step_done):
+        nonlocal growth
         before = [array.copy() for array in restorable]
         permutation = noise.generator(settings.seed, epoch, 0).permutation(n)
         order[...] = model.to_device(permutation)
         epoch_now[...], step_now[...], total[...] = epoch, 0, 0
+        rate_of[...] = model.to_device(rates)
         for start in range(0, n, batch):
             size = min(batch, n - start)
             if size not in steps:
@@ -69,31 +70,31 @@ def epochs_on_gpu(training, step_gradient, run_epoch):
             array[...] = saved
         growth *= 2
         steps.clear()
-        return run_epoch(training, epoch, step_done)
+        return run_epoch(training, epoch, rates, step_done)
 
     return run
 
 
-def rows_of_capacity(theta, path, *, backward, tau, growth):
-    """The rows of the backward pass, of a number that the host knows beforehand:
-    `minivae.log_weights.nonzero_rows` without waiting for the device.
+def rows_of_capacity(keep, theta, *, backward, tau, growth):
+    """`minivae.subsampling.kept_rows` without waiting for the device: the rows of the
+    backward pass, of a number that the host knows beforehand.
 
-    The rows that count come first, filled up to the capacity with others, whose zeros
-    do no harm. Should there be more of them than that, theta becomes NaN.
+    The rows that are kept come first, filled up to the capacity with others, whose
+    zeros do no harm. Should there be more of them than that, theta becomes NaN.
 
     Returns
     -------
     rows : ndarray of int, or slice(None) for all
     theta : ndarray of shape (B, K)
     """
-    most = capacity(*theta.shape, backward=backward, tau=tau, growth=growth)
-    if most == theta.size:
+    most = capacity(*keep.shape, backward=backward, tau=tau, growth=growth)
+    if most == keep.size:
         return slice(None), theta
-    counts = ((theta != 0) | (path != 0)).ravel()
-    before = counts.cumsum()  # of the rows that count, each with itself
-    total, numbers = before[-1:], np.arange(theta.size, like=before)
+    keep = keep.ravel()
+    before = keep.cumsum()  # of the rows that are kept, each with itself
+    total, numbers = before[-1:], np.arange(keep.size, like=before)
     rows = np.empty_like(before)
-    index = np.where(counts, before - 1, total + numbers - before)  # eq. 25.1
+    index = np.where(keep, before - 1, total + numbers - before)  # eq. 25.1
     rows[index] = numbers
     return rows[:most], np.where(total > most, np.nan, theta)
 
@@ -101,7 +102,7 @@ def rows_of_capacity(theta, path, *, backward, tau, growth):
 def capacity(B, K, *, backward, tau, growth):
     """How many samples of (B, K) a buffer of fixed size holds.
 
-    Where the a[k] of `minivae.estimators.subsample` sum to one, it keeps min(K, 1 /
+    Where the a[k] of `minivae.subsampling.subsample` sum to one, it keeps min(K, 1 /
     tau) of an image or fewer in the mean (eq. 25.2), and the batch's number has no more
     variance than that: six standard deviations are added. ``growth`` times as many are
     returned, where one was too few.

@@ -13,7 +13,7 @@ BACKWARDS = ("all", "single", "sparse")
 
 @dataclass(frozen=True)
 class Objective:
-    """A bound, an estimator, and how much of the backward pass is paid for.
+    """A bound, an estimator, and which samples go through the backward pass.
 
     Attributes
     ----------
@@ -64,33 +64,38 @@ def resolve(model, k, bound, estimator, options, *, backward="all", tau=0.1):
     if closed_form and (layers != 1 or estimator != "reparam" or backward != "all"):
         raise ValueError(
             f"bound {bound!r} has a closed form for one stochastic layer, estimator"
-            f" 'reparam' and backward 'all' only; got {layers} layers, estimator"
-            f" {estimator!r} and backward {backward!r}"
+            " 'reparam' and backward 'all' only;"
+            f" got {layers} layer{'s' * (layers > 1)}, estimator {estimator!r} and"
+            f" backward {backward!r}"
         )
-    of_bound, of_estimator = (
+    bound_entry, estimator_entry = (
         BOUNDS[closed_form.of if closed_form else bound],
         ESTIMATORS[estimator],
     )
-    if of_estimator.only_for not in (None, bound):
+    if estimator_entry.only_for not in (None, bound):
         raise ValueError(
-            f"estimator {estimator!r} is for bound {of_estimator.only_for!r} only, not"
-            f" {bound!r}: {of_estimator.because}"
+            f"estimator {estimator!r} is for bound {estimator_entry.only_for!r} only,"
+            f" not {bound!r}: {estimator_entry.because}"
         )
-    unknown = options.keys() - of_bound.options.keys() - of_estimator.options.keys()
+    unknown = (
+        options.keys() - bound_entry.options.keys() - estimator_entry.options.keys()
+    )
     if unknown:
         raise ValueError(
             f"bound {bound!r} and estimator {estimator!r} take no option"
             f" {', '.join(sorted(unknown))}"
         )
     objective = Objective(
-        bound=of_bound.bind(model.ops, options),
-        estimator=of_estimator.bind(model.ops, options),
+        bound=bound_entry.bind(model.ops, options),
+        estimator=estimator_entry.bind(model.ops, options),
         closed_form=closed_form and closed_form.function,
         backward=backward,
         tau=tau,
-        has_baseline="baseline" in of_estimator.options,
-        options=of_bound.check_options(options) | of_estimator.check_options(options),
+        has_baseline="baseline" in estimator_entry.options,
+        options=bound_entry.check_options(options)
+        | estimator_entry.check_options(options),
     )
-    # a first call refuses what does not go with k
+    # a trial on zeros: a bound that needs K >= 2, or an m that does not divide K,
+    # raises its error here and not in the middle of a run
     objective.estimator(objective.bound, model.to_device(np.zeros((1, k))))
     return objective

@@ -11,6 +11,7 @@ same function with its arguments checked.
 """
 
 import inspect
+from collections import UserDict
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Integral, Real
@@ -18,6 +19,13 @@ from numbers import Integral, Real
 import numpy as np
 
 from ..kernels import load_ops
+
+# names that no option can have, as `minivae.train` or `bound_and_grad` has them
+TAKEN = {
+    *("model", "images", "x", "eps", "bound", "k", "estimator", "epochs", "batch"),
+    *("learning_rate", "epsilon", "stages", "schedule", "average", "binarization"),
+    *("backward", "tau", "rng", "seed", "folder", "data", "test_images", "progress"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,10 @@ class Option:
     type: type
     example: float
     help: str
+
+    def __post_init__(self):
+        if self.type not in (int, float):
+            raise TypeError(f"an Option's type is int or float; got {self.type!r}")
 
     def convert(self, name, value):
         """``value`` as a Python number of this type, or a TypeError."""
@@ -59,13 +71,29 @@ class Entry:
     function: callable = field(repr=False)
     options: dict = field(default_factory=dict)
 
+    kind = takes = ""  # "bound", and the function's other parameters
+
     def __post_init__(self):
-        found = self.keywords().keys() - {"ops"}
-        if found != self.options.keys():
+        parameters = inspect.signature(self.function).parameters.values()
+        given = ", ".join(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+        if given.count(",") != self.takes.count(",") or not given:
+            raise TypeError(
+                f"{self.kind} {self.name!r} must be a function of ({self.takes}), and"
+                f" its options follow behind *; got ({given})"
+            )
+        found, options = self.keywords().keys() - {"ops"}, self.options.values()
+        all_said = all(isinstance(option, Option) for option in options)
+        if found != self.options.keys() or not all_said:
             raise ValueError(
-                f"{self.name!r} takes the keywords {sorted(found)}, its options are"
-                f" {sorted(self.options)}: say each in the decorator, as in"
-                " @register_bound(gamma=Option(float, 0.5, 'what gamma does'))"
+                f"{self.kind} {self.name!r} takes the keywords {sorted(found)}, its"
+                f" options are {self.options}: say each in the decorator, as in"
+                f" @register_{self.kind}(gamma=Option(float, 0.5, 'what gamma does'))"
+            )
+        taken = found & TAKEN
+        if taken:
+            raise ValueError(
+                f"{self.kind} {self.name!r} cannot have an option {', '.join(taken)}:"
+                " `train` has one of that name"
             )
 
     def keywords(self):
@@ -90,7 +118,7 @@ class Entry:
         for name, default in self.keywords().items():
             missing = name != "ops" and name not in options
             if missing and default is inspect.Parameter.empty:
-                raise ValueError(f"{self.name!r} needs the option {name}")
+                raise ValueError(f"{self.kind} {self.name!r} needs the option {name}")
         return {
             name: option.convert(name, options[name])
             for name, option in self.options.items()
@@ -102,7 +130,8 @@ class Entry:
         unknown = options.keys() - self.options.keys()
         if unknown:
             raise TypeError(
-                f"{self.name!r} takes no option {', '.join(sorted(unknown))}"
+                f"{self.kind} {self.name!r} takes no option"
+                f" {', '.join(sorted(unknown))}"
             )
 
     def filled_in(self, ops, options):
@@ -118,6 +147,8 @@ class Bound(Entry):
     dc is None where the function returns value and c alone.
     """
 
+    kind, takes = "bound", "log_w"
+
     def __call__(self, log_w, *, ops=None, **options):
         self.refuse_unknown(options)
         return self.bind(ops or load_ops("numpy"), options)(check_log_w(log_w))
@@ -127,11 +158,12 @@ class Bound(Entry):
         function = self.filled_in(ops, self.check_options(options))
 
         def bound(log_w):
-            value, c, *dc = function(log_w)
-            # a dead row cannot be improved by any small step: no sample gets a gradient
+            value, c, dc = (*function(log_w), None)[:3]
+            # an image whose bound is -inf cannot be improved by any small step: none of
+            # its samples gets a gradient
             dead = (value == -np.inf)[:, None]
-            c, *dc = (np.where(dead, 0, derivative) for derivative in (c, *dc))
-            return value, c, dc[0] if dc else None
+            c = np.where(dead, 0, c)
+            return value, c, None if dc is None else np.where(dead, 0, dc)
 
         return bound
 
@@ -146,6 +178,8 @@ class Estimator(Entry):
     only_for, because : str, optional
         The one bound that it is for, and why.
     """
+
+    kind, takes = "estimator", "bound, log_w"
 
     only_for: str | None = None
     because: str = ""
@@ -170,7 +204,7 @@ class ClosedForm:
     of: str
 
 
-class Registry(dict):
+class Registry(UserDict):
     """Name -> entry. A bare function that is assigned becomes an entry."""
 
     def __init__(self, entry_type):
@@ -208,8 +242,12 @@ def register_bound(name=None, /, **options):
         Name -> `Option`, for each of the function's options.
     """
 
+    refuse_bare(name)
+
     def register(function):
         entry = name or function.__name__
+        if entry in CLOSED_FORMS:
+            raise ValueError(f"{entry!r} is the name of a closed form")
         BOUNDS[entry] = Bound(entry, function, options)
         return function
 
@@ -233,6 +271,8 @@ def register_estimator(name=None, /, *, only_for=None, because="", **options):
         The one bound that it is for, and why.
     """
 
+    refuse_bare(name)
+
     def register(function):
         entry = name or function.__name__
         ESTIMATORS[entry] = Estimator(entry, function, options, only_for, because)
@@ -252,6 +292,12 @@ def register_closed_form(*, of):
         return function
 
     return register
+
+
+def refuse_bare(name):
+    """Raise TypeError for a decorator that is given its function at once."""
+    if callable(name):
+        raise TypeError("write the decorator with its parentheses, @register_...()")
 
 
 def check_log_w(log_w):

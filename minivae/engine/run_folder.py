@@ -11,6 +11,9 @@ import numpy as np
 from ..kernels.device import to_host
 from .files import read_json, write_atomically, write_csv, write_json
 
+# settings that the config.json of a run of version 0.1 does not name
+UNNAMED = {"schedule": "constant", "average": None}
+
 
 def open_folder(folder, config, rates, adam, state):
     """Make ``folder``, or load the checkpoint of the run that is there into ``adam``,
@@ -35,6 +38,7 @@ def open_folder(folder, config, rates, adam, state):
             raise ValueError(f"{folder} holds a checkpoint without its config.json")
         there = read_json(config_path)
         was, now = ({**c.get("model", {}), **c, "model": None} for c in (there, config))
+        was = UNNAMED | was
         other = [
             f"{key} was {was.get(key)!r}, is {value!r}"
             for key, value in now.items()
@@ -45,7 +49,7 @@ def open_folder(folder, config, rates, adam, state):
                 f"{folder} holds a run with other settings ({'; '.join(other)}):"
                 " choose another folder"
             )
-        done, history = load_checkpoint(checkpoint_path, adam.params, adam, state)
+        done, history = load_checkpoint(checkpoint_path, adam, state)
         if done > len(rates):
             raise ValueError(f"{folder} holds {done} epochs already, not {len(rates)}")
         if history["learning_rate"] != rates[:done]:
@@ -79,8 +83,8 @@ def save_checkpoint(path, adam, state, history):
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
-def load_checkpoint(path, params, adam=None, state=None):
-    """Fill ``params`` (and ``adam`` and ``state``) in place from a checkpoint.
+def load_checkpoint(path, adam, state):
+    """Fill ``adam``, its parameters and ``state`` in place from a checkpoint.
 
     Returns
     -------
@@ -102,16 +106,19 @@ def load_checkpoint(path, params, adam=None, state=None):
         raise
     except Exception as error:  # NumPy raises nearly anything on a damaged file
         raise ValueError(f"{path}: damaged, or not a checkpoint") from error
-    groups = {"params": params}
-    if adam is not None:
-        groups |= {"adam_m": adam.m, "adam_v": adam.v, "state": state}
+    groups = {
+        "params": adam.params,
+        "adam_m": adam.m,
+        "adam_v": adam.v,
+        "state": state,
+    }
     fills = {
         f"{kind}/{name}": target
         for kind, group in groups.items()
         for name, target in group.items()
     }
     count = np.zeros((), np.int64)
-    fills["adam_t"] = count if adam is None else adam.t
+    fills["adam_t"] = adam.t
     for key, like in {"epoch": count, **fills}.items():
         want, got = f"{like.dtype} {like.shape}", "no such array"
         if key in arrays:

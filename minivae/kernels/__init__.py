@@ -23,6 +23,7 @@ from types import SimpleNamespace
 
 from . import (
     adam,
+    average,
     bernoulli,
     log_weight,
     matmul,
@@ -32,7 +33,17 @@ from . import (
     tanh,
 )
 
-FILES = (matmul, tanh, reparameterize, bernoulli, log_weight, softmax, adam, noise)
+FILES = (
+    matmul,
+    tanh,
+    reparameterize,
+    bernoulli,
+    log_weight,
+    softmax,
+    adam,
+    average,
+    noise,
+)
 NAMES = ("numpy", "numba")  # for arrays in the host's memory
 DEVICES = {"cpu": NAMES, "cuda": ("cuda",)}  # and what each device can run
 DEVICE_OF = {name: device for device, names in DEVICES.items() for name in names}

@@ -3,8 +3,11 @@
     for each element:
         m = beta1 * m + (1 - beta1) * g           running mean of the gradient
         v = beta2 * v + (1 - beta2) * g^2         running mean of its square
-        p = p + learning_rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) +
-        epsilon)
+        p = p + learning_rate * (m / (1 - beta1^t))
+                              / (sqrt(v / (1 - beta2^t)) + epsilon)
+
+A moment that would be subnormal is set to zero: that of a gradient that has become zero
+would end there and stay, and cost a hundred cycles at every step (chapter 24).
 
 p, m and v change in place. Returned is whether all of g was finite: g is at hand here,
 and to look for a NaN elsewhere would be to read it twice. The plus sign is the only
@@ -26,6 +29,8 @@ from .device import blocks, device_empty, device_number, launch
 def adam_numpy(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
     m[...] = beta1 * m + (1 - beta1) * g  # eq. 11.1
     v[...] = beta2 * v + (1 - beta2) * g**2  # eq. 11.2
+    for moment in (m, v):
+        moment[np.abs(moment) < np.finfo(p.dtype).tiny] = 0
     m_hat = m / (1 - beta1**t)  # eq. 11.3
     v_hat = v / (1 - beta2**t)
     p += learning_rate * m_hat / (np.sqrt(v_hat) + epsilon)  # eq. 11.4
@@ -39,19 +44,22 @@ def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
     one_minus_beta1, one_minus_beta2 = real(1 - beta1), real(1 - beta2)
     # the two corrections of eq. 11.3, folded into scalars
     scale1, scale2 = real(learning_rate / (1 - beta1**t)), real(1 / (1 - beta2**t))
-    largest = real(np.finfo(p.dtype).max)
-    finite = True
+    largest, tiny = real(np.finfo(p.dtype).max), real(np.finfo(p.dtype).tiny)
+    finite, zero = True, real(0)
     for i in range(p.size):
         finite &= abs(g[i]) <= largest  # which a NaN is not
-        m[i] = decay1 * m[i] + one_minus_beta1 * g[i]
-        v[i] = decay2 * v[i] + one_minus_beta2 * g[i] * g[i]
+        mean = decay1 * m[i] + one_minus_beta1 * g[i]
+        square = decay2 * v[i] + one_minus_beta2 * g[i] * g[i]
+        m[i] = zero if abs(mean) < tiny else mean
+        v[i] = zero if square < tiny else square
         p[i] += scale1 * m[i] / (np.sqrt(v[i] * scale2) + eps)
     return finite
 
 
 # cuda: a thread for each parameter. What depends on t alone is computed first, by one
 # thread, and then in the arrays' type: a double among the scalars would make doubles of
-# all the rest. t may be a number on the device, as in a recorded step; ``finite`` is
+# all the rest. t and learning_rate may be
+# numbers on the device, as in a recorded step; ``finite`` is
 # one, and whoever reads it waits for the step
 
 
@@ -60,31 +68,35 @@ def adam_scalars_kernel(t, learning_rate, beta1, beta2, epsilon, scalars):
     if cuda.grid(1) == 0:
         scalars[0], scalars[1] = beta1, 1 - beta1
         scalars[2], scalars[3] = beta2, 1 - beta2
-        scalars[4] = learning_rate / (1 - beta1 ** t[0])
+        scalars[4] = learning_rate[0] / (1 - beta1 ** t[0])
         scalars[5] = 1 / (1 - beta2 ** t[0])
         scalars[6] = epsilon
 
 
 @cuda.jit
-def adam_kernel(p, g, m, v, scalars, finite):
+def adam_kernel(p, g, m, v, tiny, scalars, finite):
     decay1, one_minus_beta1 = scalars[0], scalars[1]
     decay2, one_minus_beta2 = scalars[2], scalars[3]
     scale1, scale2, eps = scalars[4], scalars[5], scalars[6]
+    zero = p.dtype.type(0)
     for i in range(cuda.grid(1), p.size, cuda.gridsize(1)):
         if isnan(g[i]) or isinf(g[i]):
             finite[0] = False  # any thread, any number of times
-        m[i] = decay1 * m[i] + one_minus_beta1 * g[i]
-        v[i] = decay2 * v[i] + one_minus_beta2 * g[i] * g[i]
+        mean = decay1 * m[i] + one_minus_beta1 * g[i]
+        square = decay2 * v[i] + one_minus_beta2 * g[i] * g[i]
+        m[i] = zero if abs(mean) < tiny else mean
+        v[i] = zero if square < tiny else square
         p[i] += scale1 * m[i] / (sqrt(v[i] * scale2) + eps)
 
 
 def adam_cuda(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
     scalars = device_empty(7, p.dtype)
-    settings = device_number(t, np.float64), learning_rate, beta1, beta2, epsilon
-    launch(adam_scalars_kernel, 1, *settings, scalars)
+    t, rate = (device_number(number, np.float64) for number in (t, learning_rate))
+    launch(adam_scalars_kernel, 1, t, rate, beta1, beta2, epsilon, scalars)
     finite = device_empty(1, np.bool_)
     finite[...] = True
-    launch(adam_kernel, blocks(p.size), p, g, m, v, scalars, finite)
+    tiny = np.finfo(p.dtype).tiny
+    launch(adam_kernel, blocks(p.size), p, g, m, v, tiny, scalars, finite)
     return finite
 
 

@@ -117,7 +117,7 @@ def device_number(value, dtype):
     What is on the device already stays where it is: a recorded kernel reads it anew
     each time. A number of the host's is recorded with it.
     """
-    if getattr(value, "shape", None) == () and not isinstance(value, np.generic):
+    if hasattr(value, "shape") and not isinstance(value, np.generic):
         return value.astype(dtype, copy=False).reshape(1)
     number = device_empty(1, dtype)
     number[...] = value
