@@ -266,19 +266,6 @@ def test_load_run_of_nothing(tmp_path):
         mv.load_run(tmp_path)
 
 
-def test_a_half_written_file_never_has_the_name(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail(file):
-        file.write(b"half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError):
-        files.write_atomically(path, fail)
-    assert path.read_text() == "old"
-
-
 @pytest.mark.parametrize("kernels", ["numpy", "numba"])
 def test_the_first_nan_stops_the_run(tmp_path, kernels):
     model, images = tiny(kernels=kernels)

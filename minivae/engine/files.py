@@ -1,30 +1,87 @@
-"""Files written so that a kill at any moment leaves the old file or the new one, and
-never a half.
+"""Files written so that a kill or a power cut at any moment leaves the old file or the
+new one, and never a half; and files read that are what they seem.
 """
 
+import errno
 import json
 import os
+import secrets
+import stat
+import time
+from contextlib import suppress
 from pathlib import Path
+
+MOST_TEXT = 2**24  # bytes of a JSON file
+STALE = 3600  # seconds after which no process still writes a temporary file
 
 
 def write_atomically(path, write):
     """Call ``write(file)`` on a temporary file beside ``path``, then rename it to that.
 
-    A link is followed, and only a regular file is ever replaced.
+    A link is followed, and only a regular file is ever replaced. The temporary file has
+    a name of its own, so two writers do not meet, and none is left behind by an error.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise OSError(f"{path}: there is something else than a file of this name")
-    temporary = path.with_name(path.name + ".tmp")
+    remove_temporaries(path, older_than=STALE)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:  # x: never through a link that is there
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OSError(error.errno, f"{path}: not written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(path, older_than=0):
+    """Remove what killed writers of ``path`` left, if it is that many seconds old."""
+    for entry in os.scandir(path.parent):
+        if entry.name.startswith(f"{path.name}.") and entry.name.endswith(".tmp"):
+            with suppress(OSError):  # it may be another's, who has just renamed it
+                age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+                if age >= older_than:
+                    os.unlink(entry)
+
+
+def sync_folder(folder):
+    """Let the names in ``folder`` outlast a power cut, where a folder can be synced."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows keeps them by itself
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def open_regular(path, most=None):
+    """``path`` opened for reading bytes, if it is a regular file, of ``most`` bytes.
+
+    A pipe or a device would have us wait or read for ever: a ValueError names it.
+    """
+    nonblocking = getattr(os, "O_NONBLOCK", 0)  # nor is a pipe waited for
+    file = open(
+        path, "rb", opener=lambda name, flags: os.open(name, flags | nonblocking)
+    )
+    status = os.fstat(file.fileno())
+    problem = None
+    if not stat.S_ISREG(status.st_mode):
+        problem = "not a regular file"
+    elif most is not None and status.st_size > most:
+        problem = f"{status.st_size:,} bytes, where {most:,} are the most"
+    if problem:
+        file.close()
+        raise ValueError(f"{path}: {problem}")
+    return file
 
 
 def write_text(path, text):
@@ -39,8 +96,10 @@ def write_json(path, value):
 
 def read_json(path):
     """What `write_json` wrote, or a ValueError that names the file."""
+    with open_regular(path, MOST_TEXT) as file:
+        raw = file.read()
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable JSON ({error})") from error
     if not isinstance(value, dict):
