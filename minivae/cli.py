@@ -37,7 +37,10 @@ ARCHITECTURES = {
     1: {"latent_dims": (50,), "hidden_dims": ((200, 200),)},
     2: {"latent_dims": (100, 50), "hidden_dims": ((200, 200), (100, 100))},
 }
-DATA_PATH_HELP = "The path of OMNIGLOT's chardata.mat. Left out, it is fetched."
+DATA_PATH_HELP = (
+    "The path of OMNIGLOT's published chardata.mat, or of an .npz made from another."
+    " Left out, it is fetched."
+)
 
 
 def main(argv=None):
