@@ -19,6 +19,7 @@ from . import __version__, plots
 from .data import binarize, load
 from .engine.checks import DTYPES
 from .engine.files import write_json
+from .engine.lock import writing_in
 from .engine.objective import BACKWARDS
 from .engine.registry import BOUNDS, CLOSED_FORMS, ESTIMATORS, bound_names
 from .evaluation import evaluate
@@ -210,13 +211,16 @@ def reproduce_command(args):
     The same command again resumes each where it was stopped.
     """
     folder = args.out or Path("runs") / args.experiment
-    print(f"{EXPERIMENTS[args.experiment](folder)}\n\nwritten: {folder}")
+    with writing_in(folder):
+        table = EXPERIMENTS[args.experiment](folder)
+    print(f"{table}\n\nwritten: {folder}")
     return 0
 
 
 def demo_command(args):
     """Train a VAE and an IWAE on MNIST, and compare them in a table and pictures."""
-    table = demo(args.out)
+    with writing_in(args.out):
+        table = demo(args.out)
     print(f"\n{table}\nPictures: {args.out}/*.png and {args.out}/*/figures/*.png")
     return 0
 

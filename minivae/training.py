@@ -27,6 +27,7 @@ from .engine.batching import sum_gradients
 from .engine.checks import check_array, check_grey
 from .engine.gpu import epochs_on_gpu
 from .engine.interrupt import interruptible
+from .engine.lock import writing_in
 from .engine.objective import Objective, resolve
 from .engine.recording import queue
 from .engine.run_folder import open_folder, save_epoch
@@ -131,6 +132,8 @@ def train(
     ------
     ValueError
         For settings out of range, and if ``folder`` holds a run with other settings.
+    BlockingIOError
+        If another run is writing in ``folder``.
     NonFiniteError
         At the first NaN or infinity; the last good checkpoint stays.
     KeyboardInterrupt
@@ -183,17 +186,19 @@ def train(
     ]
     if folder is not None:
         folder = Path(folder)
-        history = open_folder(
-            folder, config, first_rates, training.adam, training.state
-        )
-    if settings.binarization == "fixed":
-        images = binarize(images, noise.generator(settings.seed, 0, 0))
-    training.images = model.to_device(images)
-    held_out = None
-    if test_images is not None:
-        held_out = held_out_inputs(model, test_images, settings)
-    run = Run(config, history, model, folder)
-    run_epochs(training, run, held_out, progress)
+    with nullcontext() if folder is None else writing_in(folder):
+        if folder is not None:
+            history = open_folder(
+                folder, config, first_rates, training.adam, training.state
+            )
+        if settings.binarization == "fixed":
+            images = binarize(images, noise.generator(settings.seed, 0, 0))
+        training.images = model.to_device(images)
+        held_out = None
+        if test_images is not None:
+            held_out = held_out_inputs(model, test_images, settings)
+        run = Run(config, history, model, folder)
+        run_epochs(training, run, held_out, progress)
     run.average = corrected_average(training.adam, training.state, average)
     return run
 

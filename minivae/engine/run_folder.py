@@ -9,15 +9,21 @@ state in it, because a step's noise depends only on (seed, epoch, step).
 import numpy as np
 
 from ..kernels.device import to_host
-from .files import read_json, write_atomically, write_csv, write_json
+from .files import (
+    read_json,
+    remove_temporaries,
+    write_atomically,
+    write_csv,
+    write_json,
+)
 
 # settings that the config.json of a run of version 0.1 does not name
 UNNAMED = {"schedule": "constant", "average": None}
 
 
 def open_folder(folder, config, rates, adam, state):
-    """Make ``folder``, or load the checkpoint of the run that is there into ``adam``,
-    its parameters, and ``state``.
+    """Load the checkpoint of the run in ``folder``, if there is one, into ``adam``, its
+    parameters, and ``state``. The caller holds the folder's lock.
 
     Its settings must be these. Only the stages may differ, as long as the epochs
     already done ran at these learning rates: so a run can be prolonged; and the device
@@ -28,10 +34,9 @@ def open_folder(folder, config, rates, adam, state):
     history : dict
         Column -> list; empty for a new run.
     """
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: a run needs a folder, and this is none")
-    folder.mkdir(parents=True, exist_ok=True)
     config_path, checkpoint_path = folder / "config.json", folder / "checkpoint.npz"
+    for path in (config_path, checkpoint_path, folder / "metrics.csv"):
+        remove_temporaries(path)  # whoever wrote them was killed
     history = {}
     if checkpoint_path.exists():
         if not config_path.is_file():
