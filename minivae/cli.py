@@ -9,7 +9,7 @@ import errno
 import inspect
 import os
 import shlex
-import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from .engine.files import write_json
 from .engine.lock import writing_in
 from .engine.objective import BACKWARDS
 from .engine.registry import BOUNDS, CLOSED_FORMS, ESTIMATORS, bound_names
+from .engine.report import flush_all, open_missing_descriptors, say, warn_in_a_line
 from .evaluation import evaluate
 from .experiments import EXPERIMENTS
 from .experiments.demo import demo
@@ -46,25 +47,30 @@ DATA_PATH_HELP = (
 
 def main(argv=None):
     """Run one command; return its exit code."""
-    try:
+    open_missing_descriptors()
+    with warnings.catch_warnings():
+        warnings.showwarning = warn_in_a_line
         try:
-            args = parser().parse_args(argv)
-            limit_threads(args.threads)
-            return args.command(args)
+            return run_command(argv)
         finally:
-            sys.stdout.flush()  # here, where a closed pipe can be caught, not at exit
+            flush_all()
+
+
+def run_command(argv):
+    """`main`, without what it keeps of the process."""
+    try:
+        args = parser().parse_args(argv)
+        limit_threads(args.threads)
+        return args.command(args)
     except KeyboardInterrupt as stop:
         reason = f"{stop}. {RESUME}" if str(stop) else "stopped"
-        print(f"\nminivae: {reason}", file=sys.stderr)
+        say(f"\nminivae: {reason}", "stderr")
         return 130
-    except BrokenPipeError:  # the reader of our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (NonFiniteError, MemoryError) as error:
-        print(f"minivae: the run failed: {error}", file=sys.stderr)
+        say(f"minivae: the run failed: {error}", "stderr")
         return 1
     except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
-        print(f"minivae: error: {error}", file=sys.stderr)
+        say(f"minivae: error: {error}", "stderr")
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
         return 1 if full else 2
 
@@ -120,13 +126,13 @@ def train_command(args):
     plots.draw_model(model, data.test_images, figures)
     if model.latent_dims == (2,):
         plots.manifold(model, figures / "manifold.png")
-    print(
+    say(
         f"epoch {history['epoch'][-1]}: bound {history['bound'][-1]:.2f} nats in"
         f" training, {history['test_bound'][-1]:.2f} on test images\n"
         f"run: {args.out}   pictures: {figures}"
     )
     path = ["--data-path", str(args.data_path)] if args.data_path else []
-    print("next:", shlex.join(["minivae", "evaluate", str(args.out), *path]))
+    say("next: " + shlex.join(["minivae", "evaluate", str(args.out), *path]))
     return 0
 
 
@@ -141,15 +147,15 @@ def evaluate_command(args):
     units = " + ".join(map(str, result.active_units))
     of_units = " + ".join(map(str, model.latent_dims))
     ess = result.effective_sample_size.mean()
-    print(f"{result.images} test images, k = {result.k}")
+    say(f"{result.images} test images, k = {result.k}")
     error = f", +- {result.nll_se:.3f} over images" if result.images > 1 else ""
-    print(f"NLL                    {result.nll:9.3f} nats{error}")
+    say(f"NLL                    {result.nll:9.3f} nats{error}")
     for k, value in result.bounds.items():
-        print(f"bound, k = {k:<6}      {value:9.3f} nats")
-    print(f"ELBO: reconstruction   {result.reconstruction:9.3f} nats")
-    print(f"      less KL          {result.kl:9.3f} nats")
-    print(f"active units           {units:>9} of {of_units}")
-    print(f"effective sample size  {ess:9.2f} of {result.k}, mean over images")
+        say(f"bound, k = {k:<6}      {value:9.3f} nats")
+    say(f"ELBO: reconstruction   {result.reconstruction:9.3f} nats")
+    say(f"      less KL          {result.kl:9.3f} nats")
+    say(f"active units           {units:>9} of {of_units}")
+    say(f"effective sample size  {ess:9.2f} of {result.k}, mean over images")
     name = f"evaluation_{result.images}_images_k_{result.k}"
     name += "".join(f"_{key}_{seed}" for key, seed in seeds.items() if seed)
     name += "_averaged" if args.average else ""
@@ -158,7 +164,7 @@ def evaluate_command(args):
     plots.draw_evaluations(
         {f"{run.config['bound']}, k = {run.config['k']}": result}, figures
     )
-    print(f"saved: {path}   pictures: {figures}")
+    say(f"saved: {path}   pictures: {figures}")
     return 0
 
 
@@ -184,11 +190,11 @@ def sample_command(args):
             x = binarize(x, np.random.default_rng(args.seed))
         out = args.out or args.run / "figures" / "interpolation.png"
         plots.interpolation(model, x, out)
-        print(f"from test image {args.between[0]} to {args.between[1]}: {out}")
+        say(f"from test image {args.between[0]} to {args.between[1]}: {out}")
         return 0
     out = args.out or args.run / "figures" / "samples.png"
     plots.samples(model, out, np.random.default_rng(args.seed), args.n)
-    print(f"{args.n} samples: {out}")
+    say(f"{args.n} samples: {out}")
     return 0
 
 
@@ -198,7 +204,7 @@ def gradcheck_command(args):
     The table gives the worst figure of each array, over bounds and kernels.
     """
     table, failed = gradcheck(args.kernels)
-    print(table)
+    say(table)
     return 1 if failed else 0
 
 
@@ -213,7 +219,7 @@ def reproduce_command(args):
     folder = args.out or Path("runs") / args.experiment
     with writing_in(folder):
         table = EXPERIMENTS[args.experiment](folder)
-    print(f"{table}\n\nwritten: {folder}")
+    say(f"{table}\n\nwritten: {folder}")
     return 0
 
 
@@ -221,7 +227,7 @@ def demo_command(args):
     """Train a VAE and an IWAE on MNIST, and compare them in a table and pictures."""
     with writing_in(args.out):
         table = demo(args.out)
-    print(f"\n{table}\nPictures: {args.out}/*.png and {args.out}/*/figures/*.png")
+    say(f"\n{table}\nPictures: {args.out}/*.png and {args.out}/*/figures/*.png")
     return 0
 
 
@@ -481,13 +487,13 @@ class HelpEstimators(argparse.Action):
         super().__init__(*args, nargs=0, **settings)
 
     def __call__(self, parser, *args):
-        print(f"{'estimator':<10} {'bounds':<8} what it estimates")
+        say(f"{'estimator':<10} {'bounds':<8} what it estimates")
         for name, entry in ESTIMATORS.items():
-            print(f"{name:<10} {entry.only_for or 'all':<8} {entry.summary}")
+            say(f"{name:<10} {entry.only_for or 'all':<8} {entry.summary}")
             if entry.only_for:
-                print(f"{'':<19} ({entry.because})")
-        print(f"\nall: {', '.join(BOUNDS)}. {', '.join(CLOSED_FORMS)} is no function")
-        print("of the log-weights: it has reparam only.")
+                say(f"{'':<19} ({entry.because})")
+        say(f"\nall: {', '.join(BOUNDS)}. {', '.join(CLOSED_FORMS)} is no function")
+        say("of the log-weights: it has reparam only.")
         parser.exit()
 
 

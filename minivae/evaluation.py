@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from .bounds import iwae
 from .data import binarize
@@ -14,6 +13,7 @@ from .engine.batching import shards
 from .engine.checks import check_grey, check_seed, check_size, check_x
 from .engine.interrupt import interruptible
 from .engine.noise import draw_eps
+from .engine.report import progress_bar
 from .engine.threads import each
 from .gaussian import kl_to_standard_normal
 from .kernels.device import to_host
@@ -106,7 +106,7 @@ def evaluate(
     seed : int
         Of eps.
     progress : bool
-        Show a bar.
+        Show a bar, in a terminal.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def evaluate(
         ess[rows] = to_host(1 / (w_norm**2).sum(axis=1))  # eq. 12.4
         return to_host(np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0))
 
-    bar = tqdm(total=n, desc=f"evaluate, k = {k}", unit="img", disable=not progress)
+    bar = progress_bar(total=n, desc=f"evaluate, k = {k}", unit="img", show=progress)
     with bar, interruptible() as interrupted:
         block = IMAGES[model.device]
         for start in range(0, n, block):
@@ -150,7 +150,7 @@ def evaluate(
             weights += sum(each(weigh, shards(start, stop, k, model.device))) / n
             bar.update(stop - start)
             if interrupted():
-                raise KeyboardInterrupt(f"stopped after {bar.n} of {n} images")
+                raise KeyboardInterrupt(f"stopped after {stop} of {n} images")
 
     variances = [mean.var(axis=0) for mean in means]  # eq. 12.3
     log_p = bounds[k]

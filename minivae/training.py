@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from tqdm import tqdm
 
 from .adam import Adam
 from .data import binarize
@@ -30,6 +29,7 @@ from .engine.interrupt import interruptible
 from .engine.lock import writing_in
 from .engine.objective import Objective, resolve
 from .engine.recording import queue
+from .engine.report import progress_bar
 from .engine.run_folder import open_folder, save_epoch
 from .gradient import add_gradient
 from .model import VAE, log_weights_of
@@ -119,8 +119,8 @@ def train(
         Adds the column ``test_bound``: the same bound on the first 1,000 of them after
         each epoch.
     progress : bool
-        Show a bar with the bound and images/s. On a GPU the bound is known at the end
-        of an epoch only, and the bar is of what has been queued.
+        Show a bar with the bound and images/s, in a terminal. On a GPU the bound is
+        known at the end of an epoch only, and the bar is of what has been queued.
     **options
         Of the bound and of the estimator, as for `bound_and_grad`.
 
@@ -208,12 +208,12 @@ def run_epochs(training, run, held_out, progress):
     settings, n = training.settings, len(training.images)
     done, epochs = len(run.history.get("epoch", [])), len(settings.peaks)
     steps = ceil(n / settings.batch)
-    bar = tqdm(
+    bar = progress_bar(
         total=epochs * n,
         initial=done * n,
         unit="img",
         unit_scale=True,
-        disable=not progress,
+        show=progress,
     )
     # NumPy need not warn: the first NaN or infinity is an error here, with more to say
     quiet = np.errstate(over="ignore", invalid="ignore")

@@ -1,5 +1,6 @@
 """Training: pinned losses, runs that are killed and resumed, and runs that fail."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -353,8 +354,7 @@ def test_ctrl_c_keeps_the_last_epoch(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert "KeyboardInterrupt: stopped in epoch" in errors
-    assert "epochs are kept" in errors
+    assert re.search(r"KeyboardInterrupt: stopped (in|after) epoch .* kept", errors)
     epochs = len((tmp_path / "metrics.csv").read_text().splitlines()) - 1
     assert mv.load_run(tmp_path).history["epoch"] == list(range(1, epochs + 1))
     assert not list(tmp_path.glob("*.tmp"))

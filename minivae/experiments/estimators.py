@@ -8,6 +8,7 @@ import numpy as np
 from ..data import load
 from ..engine.files import read_json, write_json, write_text
 from ..engine.registry import ESTIMATORS
+from ..engine.report import say
 from ..evaluation import evaluate
 from .common import train_one_layer
 
@@ -31,7 +32,7 @@ def reproduce_estimators(folder, progress=True):
             run_folder = folder / f"{estimator}-{seed}"
             result_path = run_folder / "evaluation.json"
             if not result_path.exists():
-                print(f"{estimator}, seed {seed}", flush=True)
+                say(f"{estimator}, seed {seed}")
                 run = train_one_layer(
                     data,
                     seed=seed,

@@ -8,13 +8,13 @@ come from that file alone.
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from .. import plots
 from ..data import binarize, load
 from ..engine.files import read_json, write_json, write_text
 from ..engine.noise import generator
 from ..engine.registry import ESTIMATORS
+from ..engine.report import progress_bar
 from ..gradient import bound_and_grad
 from ..model import VAE
 from .common import train_one_layer
@@ -141,7 +141,7 @@ def reproduce_snr(folder, progress=True):
         )
         x = binarize(data.test_images[:2], np.random.default_rng(0))
         models["mnist"] = run.model, x
-    for name, estimator, k in tqdm(todo, unit="curve point", disable=not progress):
+    for name, estimator, k in progress_bar(todo, unit="curve point", show=progress):
         replicates = SNR_REPLICATES[name]
         moments = gradient_moments(*models[name], k, estimator, replicates)
         where = {"model": name, "estimator": estimator, "k": k}

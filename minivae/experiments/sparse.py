@@ -6,6 +6,7 @@ import numpy as np
 
 from ..data import load
 from ..engine.files import read_json, write_json, write_text
+from ..engine.report import say
 from ..evaluation import evaluate
 from .common import train_one_layer
 
@@ -33,7 +34,7 @@ def reproduce_sparse(folder, progress=True):
             for epoch in range(1, epochs + 1):
                 if (seed, backward, epoch) in done:
                     continue
-                print(f"backward {backward}, seed {seed}, epoch {epoch}", flush=True)
+                say(f"backward {backward}, seed {seed}, epoch {epoch}")
                 run = train_one_layer(
                     data,
                     seed=seed,
