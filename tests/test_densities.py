@@ -177,8 +177,8 @@ def test_bounds_are_exact_at_the_posterior(ops):
 
 @pytest.mark.parametrize("ops", OPS)
 def test_bounds_of_the_linear_gaussian_model(ops):
-    """L_1 <= L_5 <= L_50 <= log p(x), each equal to its quadrature within 4.5 standard
-    errors.
+    """L_1 <= L_5 <= L_50 <= log p(x), each equal to its quadrature (eq. 9.5) within 4.5
+    standard errors.
     """
     mu, sigma, n = POSTERIOR_MU - 0.3, 1.4 * POSTERIOR_SIGMA, 600_000
     exact = {K: exact_bound(mu, sigma, K) for K in (1, 5, 50)}
