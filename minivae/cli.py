@@ -13,7 +13,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from . import __version__, plots
 from .data import binarize, load
@@ -23,6 +22,7 @@ from .engine.lock import writing_in
 from .engine.objective import BACKWARDS
 from .engine.registry import BOUNDS, CLOSED_FORMS, ESTIMATORS, bound_names
 from .engine.report import flush_all, open_missing_descriptors, say, warn_in_a_line
+from .engine.threads import ask_for
 from .evaluation import evaluate
 from .experiments import EXPERIMENTS
 from .experiments.demo import demo
@@ -245,7 +245,7 @@ def parser():
         sub = commands.add_parser(
             name,
             help=summary,
-            description=inspect.cleandoc(command.__doc__),
+            description=inspect.cleandoc(command.__doc__ or summary),
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -521,4 +521,4 @@ def limit_threads(threads):
             raise ValueError(
                 f"--threads must be at most {os.cpu_count()} here; got {threads}"
             )
-        threadpool_limits(threads)
+        ask_for(threads)

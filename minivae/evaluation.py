@@ -81,6 +81,7 @@ class Evaluation:
         }
 
 
+@np.errstate(under="ignore")  # of weights that count for nothing
 def evaluate(
     model: VAE,
     images: ArrayLike,
@@ -144,9 +145,8 @@ def evaluate(
 
     bar = progress_bar(total=n, desc=f"evaluate, k = {k}", unit="img", show=progress)
     with bar, interruptible() as interrupted:
-        block = IMAGES[model.device]
-        for start in range(0, n, block):
-            stop = min(start + block, n)
+        for start in range(0, n, IMAGES[model.device]):
+            stop = min(start + IMAGES[model.device], n)
             weights += sum(each(weigh, shards(start, stop, k, model.device))) / n
             bar.update(stop - start)
             if interrupted():

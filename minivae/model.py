@@ -17,6 +17,7 @@ from .engine.checks import (
     choose,
 )
 from .engine.params import Params
+from .engine.threads import alone
 from .kernels import DEVICES, load_ops
 from .kernels.device import require_device, to_device, to_host
 from .layers import mlp_forward
@@ -195,12 +196,14 @@ class VAE:
         eps = [self.to_device(e) for e in eps]
         return to_host(log_weights_of(self, self.to_device(x), eps))
 
+    @alone
     def encode(self, x: ArrayLike) -> list[np.ndarray]:
         """mu and log_sigma of q(z_1|x), each (B, L_1), for x (B, D)."""
         x = check_array("x", x, (None, self.x_dim), self.dtype)
         heads, _ = encoder_forward(self, self.to_device(x))
         return [to_host(head) for head in heads]
 
+    @alone
     def decode(self, z: ArrayLike) -> np.ndarray:
         """The mean of p(x|z_1): for a Bernoulli, each pixel's probability of a one.
 
@@ -220,6 +223,7 @@ class VAE:
             mean = bernoulli_mean(self, "p1.logits", mlp_forward(self, "p1", z)[-1])
         return to_host(mean)
 
+    @alone
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """The means of p(x|z_1) at ``n`` ancestral draws of z_1, (n, D)."""
         n = check_size("n", n)

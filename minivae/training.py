@@ -31,6 +31,7 @@ from .engine.objective import Objective, resolve
 from .engine.recording import queue
 from .engine.report import progress_bar
 from .engine.run_folder import open_folder, save_epoch
+from .engine.threads import count
 from .gradient import add_gradient
 from .model import VAE, log_weights_of
 from .runs import Run, corrected_average, initial_state
@@ -178,6 +179,7 @@ def train(
     config = {"model": model.config()} | settings.config()
     config["images"] = len(images)
     config["test_images"] = 0 if test_images is None else len(test_images)
+    config["threads"] = count()
     history = {}
     steps = ceil(len(images) / settings.batch)
     first_rates = [
@@ -216,7 +218,7 @@ def run_epochs(training, run, held_out, progress):
         show=progress,
     )
     # NumPy need not warn: the first NaN or infinity is an error here, with more to say
-    quiet = np.errstate(over="ignore", invalid="ignore")
+    quiet = np.errstate(over="ignore", invalid="ignore", under="ignore")
     on_gpu = training.model.device == "cuda"
     queued = queue() if on_gpu else nullcontext()
     with queued, bar, quiet, interruptible() as interrupted:

@@ -200,3 +200,13 @@ def test_ctrl_c_twice_leaves_no_temporary_file(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert "KeyboardInterrupt" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize("option", ["-O", "-OO"])
+def test_without_docstrings_and_asserts(main, tmp_path, option):
+    python = main.replace("' '", f"' {option} '")
+    train = f"train --epochs 1 --k 2 --hidden-dims 5 --latent-dims 3 --out {tmp_path}/r"
+    for command in (train, f"evaluate {tmp_path}/r --k 3", "train --help-estimators"):
+        result = shell(f"{python} {command}")
+        assert result.returncode == 0, result.stderr
+    assert shell(f"{python} train --help").returncode == 0

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -140,3 +141,136 @@ def test_a_forked_child_has_threads_of_its_own():
     else:
         os.kill(child, 9)
     assert done and status == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_forked_amid_a_step_has_the_number_of_its_parent():
+    """The BLAS is at one thread then, and nobody in the child would put it back."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(part):
+        begun.set()
+        assert go_on.wait(30)
+
+    with threadpool_limits(2):
+        step = threading.Thread(target=threads.each, args=(work, [1, 2]))
+        step.start()
+        assert begun.wait(30)
+        child = os.fork()
+        if child == 0:
+            limits = [
+                lib.get_num_threads() for lib in threads.controller().lib_controllers
+            ]
+            os._exit(threads.count() != 2 or set(limits) != {2})
+        go_on.set()
+        step.join()
+        assert os.waitpid(child, 0)[1] == 0
+        assert threads.count() == 2
+
+
+def test_bits_do_not_depend_on_another_threads_step():
+    """Small batches, on which the BLAS may use all cores, beside large ones, during
+    which it may not.
+    """
+    model = mv.VAE(784, rng=np.random.default_rng(0))
+    x = (np.random.default_rng(1).random((20, 784)) < 0.2) * np.float32(1)
+    small, large = (model.draw_eps(20, k, np.random.default_rng(2)) for k in (5, 50))
+
+    def compute():
+        grads = mv.bound_and_grad(model, x, small)[1]
+        return [grads.vector, *model.encode(x), model.decode(small[0][0])]
+
+    def beside():
+        while not done.is_set():
+            mv.bound_and_grad(model, x, large)
+
+    with threadpool_limits(2):
+        alone, done = compute(), threading.Event()
+        other = threading.Thread(target=beside)
+        other.start()
+        try:
+            for _ in range(10):
+                for array, expected in zip(compute(), alone):
+                    np.testing.assert_array_equal(array, expected)
+        finally:
+            done.set()
+            other.join()
+
+
+def test_with_one_core_each_pythons_threads_run_side_by_side():
+    meet = threading.Barrier(2, timeout=30)
+    with threadpool_limits(1):
+        both = [
+            threading.Thread(target=threads.each, args=(lambda part: meet.wait(), [0]))
+            for _ in range(2)
+        ]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+    assert not meet.broken
+
+
+def test_a_computation_within_another_stays_on_its_thread():
+    def outer(part):
+        assert threads.count() == 1
+        return threads.each(lambda inner: (part, inner), [0, 1])
+
+    with threadpool_limits(2):
+        assert threads.each(outer, [0, 1]) == [[(0, 0), (0, 1)], [(1, 0), (1, 1)]]
+
+
+def test_a_blas_that_threadpoolctl_does_not_know(monkeypatch):
+    class Nothing:
+        lib_controllers = ()
+
+    monkeypatch.setattr(threads, "controller", Nothing)
+    monkeypatch.setattr(threads, "threadpool_limits", lambda n: None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert threads.count() == os.cpu_count()
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads.count() == 3
+    monkeypatch.setattr(threads, "ASKED", [])
+    threads.ask_for(5)
+    assert threads.count() == 5
+
+
+def test_a_run_resumed_with_another_number_of_threads(tmp_path):
+    images = np.random.default_rng(1).random((50, 12))
+
+    def run(n, epochs):
+        model, _, _ = model_and_batch()
+        settings = {"k": 3, "epochs": epochs, "folder": tmp_path, "progress": False}
+        return on(n, mv.train, model, images, **settings)
+
+    assert run(2, 1).config["threads"] == 2
+    run(2, 2)  # in silence
+    words = "begun with 2 threads, resumed with 1: the bits will differ"
+    with pytest.warns(UserWarning, match=words):
+        assert run(1, 3).config["threads"] == 1
+
+
+def test_intended_underflow_is_no_error_of_a_caller_who_raises():
+    model, x, eps = model_and_batch(dtype=np.float32)
+    numpy = mv.VAE(12, (3,), ((8,),), rng=np.random.default_rng(0), kernels="numpy")
+    tiny = np.full((2, 3), 1e-38, np.float32)
+    with np.errstate(all="raise"):
+        for m in (model, numpy):
+            m.params["p1.logits.W"][...] *= 1e3
+            mv.bound_and_grad(m, x, eps)
+            m.log_weights(x, eps)
+            m.encode(x)
+            m.decode(tiny)
+            m.sample(3, np.random.default_rng(0))
+            settings = {"k": 20, "epochs": 2, "progress": False}
+            mv.train(m, x * 0.5, learning_rate=1e-4, test_images=x * 0.5, **settings)
+            mv.evaluate(m, x * 0.5, k=40, progress=False)
+        log_w = np.array([[0.0, -1e4, -700.0, -400.0]])
+        for bound in mv.BOUNDS:
+            value = partial(mv.BOUNDS[bound], **examples(bound))
+            value(log_w)
+            for entry in mv.ESTIMATORS.values():
+                if entry.only_for in (None, bound):
+                    entry(value, log_w, **entry.examples())
+        assert np.geterr()["under"] == "raise"

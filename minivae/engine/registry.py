@@ -151,7 +151,8 @@ class Bound(Entry):
 
     def __call__(self, log_w, *, ops=None, **options):
         self.refuse_unknown(options)
-        return self.bind(ops or load_ops("numpy"), options)(check_log_w(log_w))
+        with np.errstate(under="ignore"):
+            return self.bind(ops or load_ops("numpy"), options)(check_log_w(log_w))
 
     def bind(self, ops, options):
         """The function of log_w alone that a step calls."""
@@ -186,7 +187,9 @@ class Estimator(Entry):
 
     def __call__(self, bound, log_w, *, ops=None, **options):
         self.refuse_unknown(options)
-        return self.bind(ops or load_ops("numpy"), options)(bound, check_log_w(log_w))
+        function = self.bind(ops or load_ops("numpy"), options)
+        with np.errstate(under="ignore"):
+            return function(bound, check_log_w(log_w))
 
     def bind(self, ops, options):
         """The function of bound and log_w alone that a step calls."""

@@ -6,6 +6,8 @@ epoch, the history. Nothing is pickled and nothing unpickled. There is no genera
 state in it, because a step's noise depends only on (seed, epoch, step).
 """
 
+import warnings
+
 import numpy as np
 
 from ..kernels.device import to_host
@@ -19,6 +21,7 @@ from .files import (
 
 # settings that the config.json of a run of version 0.1 does not name
 UNNAMED = {"schedule": "constant", "average": None}
+MAY_DIFFER = ("stages", "device", "kernels", "threads")
 
 
 def open_folder(folder, config, rates, adam, state):
@@ -26,8 +29,8 @@ def open_folder(folder, config, rates, adam, state):
     parameters, and ``state``. The caller holds the folder's lock.
 
     Its settings must be these. Only the stages may differ, as long as the epochs
-    already done ran at these learning rates: so a run can be prolonged; and the device
-    and its kernels, which differ by rounding.
+    already done ran at these learning rates: so a run can be prolonged; and the device,
+    its kernels and the number of threads, which differ by rounding.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def open_folder(folder, config, rates, adam, state):
         other = [
             f"{key} was {was.get(key)!r}, is {value!r}"
             for key, value in now.items()
-            if key not in ("stages", "device", "kernels") and was.get(key) != value
+            if key not in MAY_DIFFER and was.get(key) != value
         ]
         if other:
             raise ValueError(
@@ -61,6 +64,12 @@ def open_folder(folder, config, rates, adam, state):
             raise ValueError(
                 f"{folder} holds {done} epochs at other learning rates:"
                 " choose another folder"
+            )
+        if now["device"] == "cpu" and was.get("threads") not in (None, now["threads"]):
+            warnings.warn(
+                f"{folder}: begun with {was['threads']} threads, resumed with"
+                f" {now['threads']}: the bits will differ from an unbroken run's",
+                stacklevel=3,
             )
         # a kill may have come between the checkpoint and this file
         write_csv(folder / "metrics.csv", history)

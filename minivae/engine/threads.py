@@ -7,18 +7,25 @@ pools compete for a core. A batch too small to split stays on the calling thread
 products may then use all cores.
 
 There is no setting of its own: as many threads are used as the BLAS may use, by
-OMP_NUM_THREADS, by threadpoolctl or by ``minivae --threads``.
+OMP_NUM_THREADS, by threadpoolctl or by ``minivae --threads``. The BLAS has that number
+for the whole process, and it decides the last bits of a product. So of Python's threads
+one computes at a time, unless each has one core only: no other sees the number changed.
 """
 
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from functools import cache
+from contextlib import nullcontext
+from contextvars import ContextVar, copy_context
+from functools import cache, wraps
 
-from threadpoolctl import ThreadpoolController
+import numpy as np
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
-LOCK = threading.Lock()  # held while the BLAS is down to one thread
+LOCK = threading.Lock()  # held by the thread that computes with more than one core
+COMPUTING = ContextVar("COMPUTING", default=False)  # whether this thread does
+LIMITS = []  # while the BLAS is down to one thread: what puts its number back
+ASKED = []  # the number that `ask_for` was given last
 
 
 @cache
@@ -34,28 +41,61 @@ def pool():
 
 
 def forget_threads():
-    """A forked child has no threads, and none that would release the lock."""
+    """A forked child has no threads, none that would release the lock, and none that
+    would put the number of the BLAS back.
+    """
     global LOCK
     LOCK = threading.Lock()
     pool.cache_clear()
+    while LIMITS:
+        LIMITS.pop().restore_original_limits()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget_threads)
 
 
+def ask_for(threads):
+    """Use so many threads from now on, in the whole process."""
+    ASKED[:] = [threads]
+    threadpool_limits(threads)
+
+
 def count():
-    """How many threads a step may use."""
+    """How many threads a step may use: one within another's part."""
+    if COMPUTING.get():
+        return 1
     with LOCK:
         limits = [library.get_num_threads() for library in controller().lib_controllers]
-    return min(limits) if limits else os.cpu_count()
+    if not limits:  # a BLAS that threadpoolctl does not know, such as Accelerate
+        variable = os.environ.get("OMP_NUM_THREADS", "")
+        limits = ASKED or [int(variable) if variable.isdecimal() else os.cpu_count()]
+    return min(limits)
 
 
 def each(function, shards):
-    """[function(shard) for shard in shards], a thread for each shard."""
-    if len(shards) == 1:
-        return [function(shards[0])]
-    with LOCK, controller().limit(limits=1):
+    """[function(shard) for shard in shards], a thread for each shard.
+
+    What underflows in there may, whatever the caller has told NumPy.
+    """
+    if COMPUTING.get():
+        return [function(shard) for shard in shards]
+    # with one core there is nothing to share: then Python's threads run side by side
+    lock = LOCK if len(shards) > 1 or count() > 1 else nullcontext()
+    token = COMPUTING.set(True)
+    try:
+        with lock, np.errstate(under="ignore"):
+            if len(shards) == 1:
+                return [function(shards[0])]
+            return on_threads(function, shards)
+    finally:
+        COMPUTING.reset(token)
+
+
+def on_threads(function, shards):
+    """`each` on the pool and this thread, the BLAS at one thread."""
+    LIMITS.append(controller().limit(limits=1))
+    try:
         # each with this thread's context, which holds np.errstate
         others = [
             pool().submit(copy_context().run, function, shard) for shard in shards[1:]
@@ -64,7 +104,20 @@ def each(function, shards):
             first = function(shards[0])
         finally:  # no thread still writes when this call ends
             results = [other.exception() or other.result() for other in others]
+    finally:
+        while LIMITS:
+            LIMITS.pop().restore_original_limits()
     for result in results:
         if isinstance(result, BaseException):
             raise result
     return [first, *results]
+
+
+def alone(function):
+    """A decorator: ``function`` computes as a batch of one shard does in `each`."""
+
+    @wraps(function)
+    def call(*args, **settings):
+        return each(lambda _: function(*args, **settings), [None])[0]
+
+    return call
