@@ -62,8 +62,8 @@ class Adam:
         Returns
         -------
         finite : bool
-            False if there was a NaN or an infinity in ``grads``. On a GPU it is an
-            array (1,) there, and to look at it is to wait for the step.
+            False if a NaN or an infinity is in ``grads`` or in their squares. On a GPU
+            it is an array (1,) there, and to look at it is to wait for the step.
 
         Raises
         ------

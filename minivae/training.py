@@ -264,13 +264,13 @@ def run_epoch(training, epoch, rates, step_done):
         value, grads = step_gradient(training, indices, epoch, step)
         value = float(value)
         if not np.isfinite(value):
-            raise nonfinite(epoch, step, model.params, value, grads)
+            raise nonfinite(training, epoch, step, value, grads)
         if not take_step(training, grads, float(rates[step - 1])):
-            raise nonfinite(epoch, step, {}, value, grads)
+            raise nonfinite(training, epoch, step, value, grads, stepped=True)
         total += value * len(indices)
         step_done(epoch, start + len(indices), value)
     if not np.isfinite(model.params.vector).all():
-        raise nonfinite(epoch, step, model.params, value, {})
+        raise nonfinite(training, epoch, step, value, {})
     return total / n
 
 
@@ -340,17 +340,32 @@ def held_out_bound(training, x, eps):
     return float(value.mean())
 
 
-def nonfinite(epoch, step, params, value, grads):
+def nonfinite(training, epoch, step, value, grads, stepped=False):
     """The `NonFiniteError` that names the first array in the order of the step:
-    parameters, the bound, gradients.
+    parameters (which a step has changed already, if ``stepped``), the bound, gradients,
+    Adam's moments.
     """
-    arrays = {f"parameter {name}": array for name, array in params.items()}
+    params = training.model.params
+    arrays = {} if stepped else {f"parameter {name}": p for name, p in params.items()}
     arrays[f"the bound ({value})"] = value
     arrays |= {f"the gradient of {name}": array for name, array in grads.items()}
-    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    arrays |= {
+        f"the mean square of the gradient of {name}": array
+        for name, array in training.adam.v.items()
+    }
+    bad = next(name for name, array in arrays.items() if not np.isfinite(array).all())
+    advice = "a lower learning rate may help"
+    if (epoch, step) == (1, 1):
+        images, sizes = training.images, {n: abs(p).max() for n, p in params.items()}
+        largest, sigma = max(sizes, key=sizes.get), training.model.x_sigma
+        advice = (
+            "no step was taken before it, so something is out of scale: the images lie"
+            f" in [{images.min():g}, {images.max():g}],"
+            + (f" x_sigma is {sigma:g}," if sigma else "")
+            + f" and no parameter exceeds {sizes[largest]:g} (in {largest})"
+        )
     return NonFiniteError(
-        f"epoch {epoch}, step {step}: NaN or infinity in {bad[0]};"
-        " a lower learning rate may help"
+        f"epoch {epoch}, step {step}: NaN or infinity in {bad}; {advice}"
     )
 
 

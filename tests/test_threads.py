@@ -266,6 +266,9 @@ def test_intended_underflow_is_no_error_of_a_caller_who_raises():
             settings = {"k": 20, "epochs": 2, "progress": False}
             mv.train(m, x * 0.5, learning_rate=1e-4, test_images=x * 0.5, **settings)
             mv.evaluate(m, x * 0.5, k=40, progress=False)
+            adam, grads = mv.Adam(m.params, kernels=m.ops.name), m.params.zeros()
+            grads.vector[:] = 1e-30
+            adam.step(grads)
         log_w = np.array([[0.0, -1e4, -700.0, -400.0]])
         for bound in mv.BOUNDS:
             value = partial(mv.BOUNDS[bound], **examples(bound))

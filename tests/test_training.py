@@ -296,12 +296,33 @@ def test_the_nan_is_named(monkeypatch):
     assert str(error.value).startswith(first)
 
 
-def test_a_large_but_finite_gradient_is_no_nan():
+@pytest.mark.parametrize("kernels", ["numpy", "numba"])
+def test_a_gradient_whose_square_overflows_is_seen(kernels):
+    """Adam would never move that parameter again."""
     model, _ = tiny()
-    grads = model.params.zeros()
-    grads.vector[:] = 1e30  # its square overflows
+    grads, adam = model.params.zeros(), mv.Adam(model.params, kernels=kernels)
+    grads["p1.logits.b"][3] = 1e18
+    assert adam.step(grads)
+    grads["p1.logits.b"][3] = 1e30
     with np.errstate(over="ignore"):
-        assert mv.Adam(model.params).step(grads)
+        assert not adam.step(grads)
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "numba"])
+def test_a_run_stops_at_the_step_that_a_checkpoint_could_not_hold(tmp_path, kernels):
+    """And before the first step it is not the learning rate's fault."""
+    settings = {"likelihood": "gaussian", "x_sigma": 1e-12, "kernels": kernels}
+    with pytest.raises(mv.NonFiniteError) as error:
+        quick(*tiny(**settings), folder=tmp_path, learning_rate=1e-3)
+    words = (
+        "epoch 1, step 1: NaN or infinity in the mean square of the gradient of q1.",
+        "; no step was taken before it, so something is out of scale: the images lie",
+        "in [0.00",
+        "x_sigma is 1e-12, and no parameter exceeds",
+    )
+    assert all(word in str(error.value) for word in words), error.value
+    assert "learning rate" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_a_spoiled_parameter_is_never_kept(monkeypatch, tmp_path):

@@ -64,7 +64,8 @@ def epochs_on_gpu(training, step_gradient, take_step, run_epoch):
             steps[size]()
             step_done(epoch, start + size)
         value = float(total[0]) / n
-        if np.isfinite(value) and np.isfinite(model.params.vector).all():
+        after = (model.params.vector, adam.v.vector)
+        if np.isfinite(value) and all(np.isfinite(array).all() for array in after):
             return value
         for array, saved in zip(restorable, before):
             array[...] = saved

@@ -9,9 +9,8 @@
 A moment that would be subnormal is set to zero: that of a gradient that has become zero
 would end there and stay, and cost a hundred cycles at every step (chapter 24).
 
-p, m and v change in place. Returned is whether all of g was finite: g is at hand here,
-and to look for a NaN elsewhere would be to read it twice. The plus sign is the only
-place where minivae knows that it maximises.
+p, m and v change in place. Returned is whether all of v is finite: it is not where g is
+not, or g^2. The plus sign is the only place where minivae knows that it maximises.
 
 p, g, m, v (n,), float32 or float64; t = 1, 2, ... counts the steps
 """
@@ -26,6 +25,7 @@ from .compile import jit
 from .device import blocks, device_empty, device_number, launch
 
 
+@np.errstate(under="ignore")  # of a moment that fades away
 def adam_numpy(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
     m[...] = beta1 * m + (1 - beta1) * g  # eq. 11.1
     v[...] = beta2 * v + (1 - beta2) * g**2  # eq. 11.2
@@ -34,7 +34,7 @@ def adam_numpy(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
     m_hat = m / (1 - beta1**t)  # eq. 11.3
     v_hat = v / (1 - beta2**t)
     p += learning_rate * m_hat / (np.sqrt(v_hat) + epsilon)  # eq. 11.4
-    return bool(np.isfinite(g).all())
+    return bool(np.isfinite(v).all())
 
 
 @jit
@@ -47,9 +47,9 @@ def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
     largest, tiny = real(np.finfo(p.dtype).max), real(np.finfo(p.dtype).tiny)
     finite, zero = True, real(0)
     for i in range(p.size):
-        finite &= abs(g[i]) <= largest  # which a NaN is not
         mean = decay1 * m[i] + one_minus_beta1 * g[i]
         square = decay2 * v[i] + one_minus_beta2 * g[i] * g[i]
+        finite &= square <= largest  # which a NaN is not
         m[i] = zero if abs(mean) < tiny else mean
         v[i] = zero if square < tiny else square
         p[i] += scale1 * m[i] / (np.sqrt(v[i] * scale2) + eps)
@@ -80,10 +80,10 @@ def adam_kernel(p, g, m, v, tiny, scalars, finite):
     scale1, scale2, eps = scalars[4], scalars[5], scalars[6]
     zero = p.dtype.type(0)
     for i in range(cuda.grid(1), p.size, cuda.gridsize(1)):
-        if isnan(g[i]) or isinf(g[i]):
-            finite[0] = False  # any thread, any number of times
         mean = decay1 * m[i] + one_minus_beta1 * g[i]
         square = decay2 * v[i] + one_minus_beta2 * g[i] * g[i]
+        if isnan(square) or isinf(square):
+            finite[0] = False  # any thread, any number of times
         m[i] = zero if abs(mean) < tiny else mean
         v[i] = zero if square < tiny else square
         p[i] += scale1 * m[i] / (sqrt(v[i] * scale2) + eps)
