@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -24,6 +26,7 @@ from .layers import mlp_forward
 from .log_weights import as_draws, as_rows, log_weights_forward
 from .networks import encoder_forward, gaussian_forward, init_networks
 
+MOST_PARAMETERS, MOST_LAYERS = 50_000_000, 1000  # a slip or a stranger asks for more
 LIKELIHOODS = ("bernoulli", "bernoulli-grey", "gaussian")
 
 
@@ -97,6 +100,16 @@ class VAE:
             raise ValueError(
                 "latent_dims needs one size, and hidden_dims one tuple, for each"
                 f" stochastic layer; got {self.latent_dims} and {self.hidden_dims}"
+            )
+        chain = [self.x_dim]
+        for widths, L in zip(self.hidden_dims, self.latent_dims):
+            chain += [*widths, L]
+        least = 2 * sum(a * b for a, b in pairwise(chain))  # q's matrices and p's
+        if least > MOST_PARAMETERS or len(chain) > MOST_LAYERS:
+            raise ValueError(
+                f"x_dim, hidden_dims and latent_dims make {least:,} parameters or more"
+                f" in {len(chain) - 1:,} layers; at most {MOST_PARAMETERS:,} in"
+                f" {MOST_LAYERS:,} are taken"
             )
         self.likelihood = choose("likelihood", likelihood, LIKELIHOODS)
         fixed = x_sigma is not None

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from .adam import Adam
-from .engine.files import read_json
 from .engine.params import Params
-from .engine.run_folder import load_checkpoint
+from .engine.run_folder import load_checkpoint, read_config
 from .model import VAE
 
 
@@ -86,20 +85,18 @@ def load_run(folder: str | os.PathLike, device: str = "cpu") -> Run:
             f"{folder}: no run with a checkpoint is here;"
             f" `minivae train --out {folder}` makes one"
         )
-    config = read_json(folder / "config.json")
-    if not {"model", "bound", "k"} <= config.keys():
-        raise ValueError(f"{folder / 'config.json'}: not a run's settings")
+    config = read_config(folder / "config.json")
+    settings = config["model"]
+    if settings.get("device") != device:
+        settings = settings | {"device": device, "kernels": None}
     try:  # the weights drawn here are overwritten next
-        settings = dict(config["model"])
-        if settings.get("device") != device:
-            settings |= {"device": device, "kernels": None}
         model = VAE(**settings, rng=np.random.default_rng(0))
-    except TypeError as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
         raise ValueError(
-            f"{folder / 'config.json'}: not a run's settings ({error!r})"
+            f"{folder / 'config.json'}: not a run's settings ({error})"
         ) from error
     decay = config.get("average")
     adam, state = Adam(model.params), initial_state(model, decay)
-    _, history = load_checkpoint(folder / "checkpoint.npz", adam, state)
+    _, history = load_checkpoint(folder / "checkpoint.npz", adam, state, config)
     average = corrected_average(adam, state, decay)
     return Run(config, history, model, folder, average)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -243,11 +244,19 @@ def run_epochs(training, run, held_out, progress):
             row["bound"] = epoch_of(epoch, rates, step_done)
             if held_out is not None:
                 row["test_bound"] = held_out_bound(training, *held_out)
+                if not np.isfinite(row["test_bound"]):
+                    warnings.warn(
+                        f"epoch {epoch}: the bound of the test images is"
+                        f" {row['test_bound']}",
+                        stacklevel=3,
+                    )
             row["seconds"] = time.perf_counter() - start
             for column, entry in row.items():
                 run.history.setdefault(column, []).append(entry)
             if run.folder is not None:
-                save_epoch(run.folder, training.adam, training.state, run.history)
+                save_epoch(
+                    run.folder, run.config, training.adam, training.state, run.history
+                )
             if interrupted():
                 raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is kept")
 

@@ -94,8 +94,8 @@ def test_a_stopped_run_ends_bit_for_bit(tmp_path, monkeypatch):
     settings = {"schedule": "cosine", "average": 0.8, "estimator": "score"}
     whole, real = run(**settings), training.save_epoch
 
-    def stop(folder, adam, state, history):
-        real(folder, adam, state, history)
+    def stop(folder, config, adam, state, history):
+        real(folder, config, adam, state, history)
         if len(history["epoch"]) == 2:
             raise KeyboardInterrupt
 

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -486,6 +488,16 @@ def test_only_what_differs_is_said(tmp_path):
         ("params/q1.mu.b", np.array([b"1", b"2"]), "must be float32"),
         ("history/learning_rate", None, "not that of 3 epochs"),
         ("params/q1.mu.b", None, "got no such array"),
+        ("history/bound", np.array(["a", "b", "c"]), "its history is not that of 3"),
+        ("history/bound", np.full(3, 1j), "its history is not that of 3 epochs: bound"),
+        ("history/bound", np.array([1, np.nan, 1]), "bound holds NaN or infinity"),
+        ("history/epoch", np.array([1, 7, 9]), "of the epochs [1, 7, 9]"),
+        ("history/seconds", np.zeros((3, 1)), "epochs: seconds is float64 (3, 1)"),
+        ("epoch", np.int64(-1), "not that of -1 epochs"),
+        ("adam_t", np.int64(0), "adam_t must be 21; got 0"),
+        ("adam_t", np.int64(10**18), "adam_t must be 21; got 1000"),
+        ("adam_v/q1.mu.b", np.full(2, np.inf, np.float32), "holds NaN or infinity"),
+        ("state/baseline", np.array(np.nan), "state/baseline holds NaN"),
     ],
 )
 def test_checkpoints_that_cannot_be_right(tmp_path, key, value, message):
@@ -496,8 +508,106 @@ def test_checkpoints_that_cannot_be_right(tmp_path, key, value, message):
     arrays[key] = value
     arrays = {name: array for name, array in arrays.items() if array is not None}
     np.savez(tmp_path / "checkpoint.npz", **arrays)
-    with pytest.raises(ValueError, match=message):
-        quick(model, images, folder=tmp_path)
+    for read in (
+        lambda: quick(*tiny(), folder=tmp_path),
+        lambda: mv.load_run(tmp_path),
+    ):
+        with pytest.raises(ValueError) as error:
+            read()
+        assert message in str(error.value) and "checkpoint.npz" in str(error.value)
+
+
+MANY = [[]] * 2000
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"model": []}, "(model is [])"),
+        ({"bound": None, "k": 2.5}, "(bound is None; k is 2.5)"),
+        ({"data": ["mnist"], "average": "0.9"}, "data is ['mnist']; average is '0.9'"),
+        ({"average": 1.5}, "average is 1.5"),
+        ({"images": 0, "batch": "8"}, "images is 0; batch is '8'"),
+        ({"model": {"x_dim": 9, "hidden_dims": [[6]], "latent_dims": [0]}}, "latent"),
+        ({"model": {"x_dim": 9, "likelihood": ["gaussian"]}}, "likelihood must be"),
+        ({"model": {"x_dim": 9, "rng": 3}}, "rng"),
+        ({"model": {"x_dim": 9, "x_sigma": 10**400}}, "x_sigma"),
+        ({"model": {"x_dim": 9, "x_sigma": "1"}}, "settings"),
+        ({"model": {"x_dim": 9, "dtype": "U9"}}, "dtype must be one of"),
+        ({"model": {"x_dim": 9, "dtype": {}}}, "settings"),
+        ({"model": {"x_dim": 9, "hidden_dims": 3}}, "settings"),
+        ({"model": {"x_dim": 784, "hidden_dims": [[400_000]]}}, "at most 50,000,000"),
+        ({"model": {"x_dim": 10**300}}, "parameters or more"),
+        (
+            {
+                "model": {
+                    "x_dim": 9,
+                    "hidden_dims": [[]] * 2000,
+                    "latent_dims": [1] * 2000,
+                }
+            },
+            "in 2,000 layers; at most",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_right_are_refused_by_name(tmp_path, change, words):
+    model, images = tiny()
+    quick(model, images, epochs=1, folder=tmp_path)
+    path = tmp_path / "config.json"
+    files.write_json(path, files.read_json(path) | change)
+    tracemalloc.start()
+    with pytest.raises(ValueError) as error:
+        mv.load_run(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert words in str(error.value) and len(str(error.value).splitlines()) == 1
+    assert str(error.value).startswith(f"{path}: not a run's settings")
+    assert peak < 2**20
+
+
+def test_what_a_checkpoint_need_not_hold_is_not_read(tmp_path):
+    model, images = tiny()
+    quick(model, images, epochs=1, folder=tmp_path)
+    path = tmp_path / "checkpoint.npz"
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("params/more.npy", bytes(2**26))
+        archive.writestr("history/more.npy", bytes(2**26))
+    tracemalloc.start()
+    assert list(mv.load_run(tmp_path).history)[:2] == ["epoch", "learning_rate"]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
+def test_a_removed_config_is_noticed_and_written_again(tmp_path, monkeypatch):
+    real = training.run_epoch
+
+    def remove(setting, epoch, *args):
+        if epoch == 2:
+            (tmp_path / "config.json").unlink()
+        return real(setting, epoch, *args)
+
+    monkeypatch.setattr(training, "run_epoch", remove)
+    with pytest.warns(UserWarning, match="somebody removed the config.json") as seen:
+        run = quick(*tiny(), folder=tmp_path)
+    assert len(seen) == 1 and mv.load_run(tmp_path).config == run.config
+
+
+@pytest.mark.parametrize("value", [-np.inf, np.nan])
+def test_a_test_bound_that_is_not_finite_is_said(tmp_path, monkeypatch, value):
+    """When it happens; and the run, whose training is sound, goes on and resumes."""
+    real, values = training.held_out_bound, [1.0, value, 1.0]
+    monkeypatch.setattr(
+        training, "held_out_bound", lambda *args: real(*args) and values.pop(0)
+    )
+    model, images = tiny()
+    message = f"epoch 2: the bound of the test images is {value}"
+    with pytest.warns(UserWarning, match=message):
+        quick(model, images, epochs=2, test_images=images, folder=tmp_path)
+    run = quick(model, images, epochs=3, test_images=images, folder=tmp_path)
+    assert len(run.history["test_bound"]) == 3
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    np.testing.assert_equal(float(lines[2].split(",")[3]), value)
 
 
 def test_links_are_followed_and_devices_left_alone(tmp_path):

@@ -7,6 +7,7 @@ state in it, because a step's noise depends only on (seed, epoch, step).
 """
 
 import warnings
+from math import ceil
 
 import numpy as np
 
@@ -18,10 +19,12 @@ from .files import (
     write_csv,
     write_json,
 )
+from .npz import open_npz
 
 # settings that the config.json of a run of version 0.1 does not name
 UNNAMED = {"schedule": "constant", "average": None}
 MAY_DIFFER = ("stages", "device", "kernels", "threads")
+COLUMNS = ("epoch", "learning_rate", "bound", "test_bound", "seconds")
 
 
 def open_folder(folder, config, rates, adam, state):
@@ -44,8 +47,8 @@ def open_folder(folder, config, rates, adam, state):
     if checkpoint_path.exists():
         if not config_path.is_file():
             raise ValueError(f"{folder} holds a checkpoint without its config.json")
-        there = read_json(config_path)
-        was, now = ({**c.get("model", {}), **c, "model": None} for c in (there, config))
+        there = read_config(config_path)
+        was, now = ({**c["model"], **c, "model": None} for c in (there, config))
         was = UNNAMED | was
         other = [
             f"{key} was {was.get(key)!r}, is {value!r}"
@@ -57,7 +60,7 @@ def open_folder(folder, config, rates, adam, state):
                 f"{folder} holds a run with other settings ({'; '.join(other)}):"
                 " choose another folder"
             )
-        done, history = load_checkpoint(checkpoint_path, adam, state)
+        done, history = load_checkpoint(checkpoint_path, adam, state, there)
         if done > len(rates):
             raise ValueError(f"{folder} holds {done} epochs already, not {len(rates)}")
         if history["learning_rate"] != rates[:done]:
@@ -77,8 +80,42 @@ def open_folder(folder, config, rates, adam, state):
     return history
 
 
-def save_epoch(folder, adam, state, history):
+def read_config(path):
+    """A run's settings, as far as they are read again.
+
+    Raises
+    ------
+    ValueError
+        If the file is none of a run, or damaged; it names the file.
+    """
+    config = read_json(path)
+    average = config.get("average")
+    checks = {
+        "model": isinstance(config.get("model"), dict),
+        "bound": isinstance(config.get("bound"), str),
+        "k": type(config.get("k")) is int,
+        "data": isinstance(config.get("data"), str | None),
+        "average": average is None or (type(average) is float and 0 < average < 1),
+        "images": type(config.get("images", 1)) is int and config.get("images", 1) > 0,
+        "batch": type(config.get("batch", 1)) is int and config.get("batch", 1) > 0,
+    }
+    wrong = [
+        f"{key} is {config.get(key)!r:.50}" for key, ok in checks.items() if not ok
+    ]
+    if wrong:
+        raise ValueError(f"{path}: not a run's settings ({'; '.join(wrong)})")
+    return config
+
+
+def save_epoch(folder, config, adam, state, history):
     """Write the checkpoint, and then the history as metrics.csv."""
+    if not (folder / "config.json").is_file():
+        warnings.warn(
+            f"{folder}: somebody removed the config.json of this run, which needs it:"
+            " written again",
+            stacklevel=3,
+        )
+        write_json(folder / "config.json", config)
     save_checkpoint(folder / "checkpoint.npz", adam, state, history)
     write_csv(folder / "metrics.csv", history)
 
@@ -97,7 +134,7 @@ def save_checkpoint(path, adam, state, history):
     write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
-def load_checkpoint(path, adam, state):
+def load_checkpoint(path, adam, state, config):
     """Fill ``adam``, its parameters and ``state`` in place from a checkpoint.
 
     Returns
@@ -110,16 +147,9 @@ def load_checkpoint(path, adam, state):
     Raises
     ------
     ValueError
-        If the file is damaged or belongs to another model; nothing has been filled in
-        then.
+        If the file is damaged or belongs to another model or to other settings than
+        ``config``; nothing has been filled in then.
     """
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # NumPy raises nearly anything on a damaged file
-        raise ValueError(f"{path}: damaged, or not a checkpoint") from error
     groups = {
         "params": adam.params,
         "adam_m": adam.m,
@@ -131,25 +161,42 @@ def load_checkpoint(path, adam, state):
         for kind, group in groups.items()
         for name, target in group.items()
     }
-    count = np.zeros((), np.int64)
     fills["adam_t"] = adam.t
-    for key, like in {"epoch": count, **fills}.items():
-        want, got = f"{like.dtype} {like.shape}", "no such array"
-        if key in arrays:
-            got = f"{arrays[key].dtype} {arrays[key].shape}"
-        if got != want:
-            raise ValueError(f"{path}: {key} must be {want}; got {got}")
-        if not np.isfinite(arrays[key]).all():
+    wanted = {"epoch": np.zeros((), np.int64), **fills}
+    with open_npz(path, "a checkpoint") as (header, read):
+        for key, like in wanted.items():
+            want, got = (like.dtype, like.shape), header(key)
+            if got != want:
+                got = "no such array" if got is None else f"{got[0]} {got[1]}"
+                raise ValueError(
+                    f"{path}: {key} must be {want[0]} {want[1]}; got {got}"
+                )
+        arrays = {key: read(key) for key in wanted}
+        epoch = int(arrays["epoch"])
+        history = {}
+        for name in COLUMNS:
+            found = header(f"history/{name}")
+            if found is not None:
+                if found[0].kind not in "if" or found[1] != (epoch,):
+                    raise ValueError(
+                        f"{path}: its history is not that of {epoch} epochs: {name} is"
+                        f" {found[0]} {found[1]}"
+                    )
+                history[name] = read(f"history/{name}")
+    for key, array in [*arrays.items(), *history.items()]:
+        # the bound of test images alone may be infinite
+        if key != "test_bound" and not np.isfinite(array).all():
             raise ValueError(f"{path}: {key} holds NaN or infinity")
-    epoch, prefix = int(arrays["epoch"]), "history/"
-    history = {
-        key.removeprefix(prefix): array
-        for key, array in arrays.items()
-        if key.startswith(prefix)
-    }
-    whole = {"epoch", "learning_rate", "bound"} <= history.keys()
-    if not whole or any(column.shape != (epoch,) for column in history.values()):
+    if not {"epoch", "learning_rate", "bound"} <= history.keys() or epoch < 1:
         raise ValueError(f"{path}: its history is not that of {epoch} epochs")
+    if (history["epoch"] != np.arange(1, epoch + 1)).any():
+        numbers = history["epoch"].tolist()
+        raise ValueError(f"{path}: its history is of the epochs {str(numbers)[:50]}")
+    t = int(arrays["adam_t"])
+    if {"images", "batch"} <= config.keys():
+        steps = epoch * ceil(config["images"] / config["batch"])
+        if t != steps:
+            raise ValueError(f"{path}: adam_t must be {steps}; got {t}")
     for key, target in fills.items():
         target[...] = np.asarray(arrays[key], like=target)
     return epoch, {name: column.tolist() for name, column in history.items()}
