@@ -122,3 +122,29 @@ def test_sdist_and_wheel(tmp_path):
     run = [bin_path / "minivae", "gradcheck", "--kernels", "numpy"]
     result = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0 and "; 0 failed" in result.stdout, result.stderr
+
+
+CACHED = """
+import sys, warnings, numpy as np
+from minivae.kernels.tanh import VERSIONS
+print(VERSIONS["numba"].tanh(np.zeros((1, 1)), np.zeros(1))[0, 0])
+"""
+
+
+@pytest.mark.parametrize("ending, size", [("nbi", 0), ("nbi", 40), ("nbc", 99)])
+def test_a_damaged_numba_cache_is_compiled_anew(tmp_path, ending, size):
+    """Once, with a warning that names the folder."""
+
+    def run():
+        env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", CACHED]
+        result = subprocess.run(command, capture_output=True, text=True, env=env)
+        assert result.stdout == "0.0\n", result.stderr
+        return result.stderr
+
+    assert run() == ""
+    for path in tmp_path.rglob(f"*.{ending}"):
+        os.truncate(path, size)
+    warning = run()
+    assert f"{path.parent}: Numba's cache there is damaged" in warning
+    assert "Traceback" not in warning and run() == ""
