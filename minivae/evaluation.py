@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from .bounds import iwae
 from .data import binarize
 from .engine.batching import shards
-from .engine.checks import check_grey, check_seed, check_size, check_x
+from .engine.checks import check_finite, check_grey, check_seed, check_size, check_x
 from .engine.interrupt import interruptible
 from .engine.noise import draw_eps
 from .engine.report import progress_bar
@@ -81,7 +81,7 @@ class Evaluation:
         }
 
 
-@np.errstate(under="ignore")  # of weights that count for nothing
+@np.errstate(all="ignore")  # weights may vanish, and an NLL be infinite
 def evaluate(
     model: VAE,
     images: ArrayLike,
@@ -116,14 +116,14 @@ def evaluate(
     Raises
     ------
     ValueError
-        For images of the wrong shape or range, and k < 1.
+        For images of the wrong shape or range, k < 1, and NaN in the parameters.
     """
     k, seed = check_size("k", k), check_seed("seed", seed)
     binarize_seed = check_seed("binarize_seed", binarize_seed)
     if model.likelihood == "bernoulli":
         images = check_grey("images", images, model.x_dim, model.dtype)
         images = binarize(images, np.random.default_rng(binarize_seed))
-    x = model.to_device(check_x(model, images))
+    x = model.to_device(check_x(check_finite(model), images))
     n, sizes = len(x), sorted({size for size in BOUND_SIZES if size < k} | {k})
     bounds = {size: np.empty(n) for size in sizes}
     log_px, kl, ess, weights = np.empty(n), np.empty(n), np.empty(n), np.zeros(k)

@@ -10,6 +10,7 @@ import pytest
 from scipy import special, stats
 
 import minivae as mv
+from minivae.engine.files import read_json, write_json
 
 
 def tiny_model(latent_dims=(1,), hidden_dims=((4,),)):
@@ -165,3 +166,22 @@ def test_memory_does_not_grow_with_k():
         tracemalloc.stop()
     # a few float64 an image and weight, no 784 of them
     assert peaks[1] - peaks[0] < 12 * 8 * 2 * 3800, peaks
+
+
+def test_nan_parameters_are_refused():
+    model = mv.VAE(4, (2,), ((3,),), rng=np.random.default_rng(0))
+    model.params["p1.logits.b"][1] = np.nan
+    with pytest.raises(ValueError, match="parameter p1.logits.b holds NaN or infinity"):
+        mv.evaluate(model, np.zeros((2, 4)), k=3, progress=False)
+
+
+def test_an_infinite_nll_is_saved_as_such(tmp_path):
+    rng = np.random.default_rng(0)
+    model = mv.VAE(4, (2,), ((3,),), dtype="float64", rng=rng)
+    model.params["p1.logits.b"][:] = np.finfo(float).max
+    with np.errstate(over="ignore"):
+        result = mv.evaluate(model, np.zeros((3, 4)), k=3, progress=False)
+    assert result.nll == np.inf and f"{result.nll:9.3f}".strip() == "inf"
+    write_json(tmp_path / "result.json", result.summary())
+    summary = read_json(tmp_path / "result.json")
+    assert summary["nll"] == "inf" and float(summary["nll"]) == result.nll

@@ -94,3 +94,11 @@ def check_x(model, x):
     if model.likelihood == "bernoulli-grey":
         return check_grey("x", x, model.x_dim, model.dtype)
     return check_array("x", x, (None, model.x_dim), model.dtype)
+
+
+def check_finite(model):
+    """``model``, if all its parameters are numbers."""
+    for name, array in model.params.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"the model's parameter {name} holds NaN or infinity")
+    return model

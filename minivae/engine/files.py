@@ -9,6 +9,7 @@ import secrets
 import stat
 import time
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 
 MOST_TEXT = 2**24  # bytes of a JSON file
@@ -90,8 +91,21 @@ def write_text(path, text):
 
 
 def write_json(path, value):
-    """``value`` as indented JSON."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False))
+    """``value`` as indented JSON, which has no infinity and no NaN: they are written as
+    the strings that ``float`` takes, "inf" and "nan".
+    """
+    write_text(path, json.dumps(spelled(value), indent=2, allow_nan=False))
+
+
+def spelled(value):
+    """``value`` with strings for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: spelled(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [spelled(entry) for entry in value]
+    if isinstance(value, float) and not isfinite(value):
+        return str(float(value))
+    return value
 
 
 def read_json(path):
