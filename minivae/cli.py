@@ -266,11 +266,11 @@ def parser():
         "minivae train --bound iwae --k 50 --preset short --out runs/iwae50\n"
         "  (the same command again resumes where Ctrl-C or a kill stopped it)",
     )
-    option("--out", type=Path, required=True, help="The run's folder.")
+    option("--out", type=path_of, required=True, help="The run's folder.")
     option(
         "--data", choices=["mnist", "omniglot"], default="mnist", help="The image set."
     )
-    option("--data-path", type=Path, help=DATA_PATH_HELP)
+    option("--data-path", type=path_of, help=DATA_PATH_HELP)
     option("--bound", choices=bound_names(), default="iwae", help="What is maximised.")
     option("--k", type=positive, default=50, help="How many samples an image has.")
     for name, (kind, help) in registered_options().items():
@@ -388,8 +388,8 @@ def parser():
         "Measure the test NLL, bounds and active units.",
         "minivae evaluate runs/iwae50 --images 1000",
     )
-    option("run", type=Path, help="A run's folder.")
-    option("--data-path", type=Path, help=DATA_PATH_HELP)
+    option("run", type=path_of, help="A run's folder.")
+    option("--data-path", type=path_of, help=DATA_PATH_HELP)
     option("--k", type=positive, default=5000, help="How many weights an image has.")
     option(
         "--average",
@@ -412,7 +412,7 @@ def parser():
         "Draw from a trained model.",
         "minivae sample runs/iwae50 --n 64 --out samples.png",
     )
-    option("run", type=Path, help="A run's folder.")
+    option("run", type=path_of, help="A run's folder.")
     option("--n", type=positive, default=100, help="How many images to draw.")
     option(
         "--average",
@@ -420,8 +420,8 @@ def parser():
         help="Take the running average of the parameters, if the run kept one.",
     )
     option("--seed", type=int, default=0, help="The seed of the draws.")
-    option("--out", type=Path, help="The PNG. Left out, it is in the run's figures.")
-    option("--data-path", type=Path, help=DATA_PATH_HELP)
+    option("--out", type=path_of, help="The PNG. Left out, it is in the run's figures.")
+    option("--data-path", type=path_of, help=DATA_PATH_HELP)
     option(
         "--between",
         type=int,
@@ -451,7 +451,7 @@ def parser():
         "minivae reproduce snr --out runs/snr",
     )
     option("experiment", choices=[*EXPERIMENTS], help="What to measure.")
-    option("--out", type=Path, help="The folder. Left out, it is runs/EXPERIMENT.")
+    option("--out", type=path_of, help="The folder. Left out, it is runs/EXPERIMENT.")
 
     option = add(
         "demo",
@@ -459,7 +459,7 @@ def parser():
         "Train a VAE and an IWAE on MNIST in minutes, and compare them.",
         "minivae demo --out runs/demo",
     )
-    option("--out", type=Path, default=Path("runs/demo"), help="The folder.")
+    option("--out", type=path_of, default=Path("runs/demo"), help="The folder.")
     return top
 
 
@@ -502,6 +502,15 @@ def positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number from 1 on; got {text!r}")
     return int(text)
+
+
+def path_of(text):
+    """An argument that is a path. An empty one, of a variable that is not set, would be
+    the folder where one stands.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("a path; got ''")
+    return Path(text)
 
 
 def sizes(text):

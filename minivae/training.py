@@ -188,6 +188,8 @@ def train(
         for epoch in range(1, 1 + len(settings.peaks))
     ]
     if folder is not None:
+        if not os.fspath(folder):
+            raise ValueError("folder must be a path, or None; got ''")
         folder = Path(folder)
     with nullcontext() if folder is None else writing_in(folder):
         if folder is not None:

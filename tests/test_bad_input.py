@@ -224,6 +224,10 @@ TABLE = {
         lambda: mv.evaluate(M, X[:0]),
         "images must be of shape (n, 4) with n >= 1; got (0, 4)",
     ),
+    "train: folder": (
+        lambda: mv.train(M, X, folder=""),
+        "folder must be a path, or None; got ''",
+    ),
     "train: epochs in all": (
         lambda: mv.train(M, X, epochs=2_000_000_000),
         "epochs must be at most 1,000,000 in all",

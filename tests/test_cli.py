@@ -153,6 +153,8 @@ def test_wrong_use_is_2(small, argv, words, capsys, tmp_path, monkeypatch):
         ["train", "--k", "many", "--out", "x"],
         ["train", "--bound", "elbow", "--out", "x"],
         ["train", "--device", "tpu", "--out", "x"],
+        ["train", "--out", ""],
+        ["evaluate", ""],
         ["train", "--hidden-dims", "3,", "--out", "x"],
         ["evaluate"],
     ],

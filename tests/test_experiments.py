@@ -156,3 +156,16 @@ def test_an_experiment_resumes(experiment, small, tmp_path, capsys, monkeypatch)
         assert (tmp_path / "snr.png").read_bytes().startswith(b"\x89PNG")
     assert cli.main(command) == 0
     assert len(calls) == points  # and nothing is left to do
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("damage", [{}, {"rows": 3}, {"rows": [7]}, {"nll": "x"}, []])
+def test_damaged_results_are_refused_by_name(experiment, damage, small, tmp_path):
+    path = tmp_path / f"{experiment}.json"
+    if experiment == "estimators":
+        path = tmp_path / "reparam-0" / "evaluation.json"
+        path.parent.mkdir()
+    path.write_text(json.dumps(damage))
+    with pytest.raises(ValueError) as error:
+        EXPERIMENTS[experiment](tmp_path, progress=False)
+    assert str(path) in str(error.value)

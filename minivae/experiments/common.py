@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..engine.files import read_json
 from ..model import VAE
 from ..training import train
 
@@ -14,3 +15,35 @@ def train_one_layer(data, *, seed, k, folder, progress, **settings):
     model = VAE(784, rng=rng, x_mean=data.train_images.mean(axis=0))
     settings |= {"seed": seed, "folder": folder, "data": "mnist", "progress": progress}
     return train(model, data.train_images, "iwae", k, **settings)
+
+
+def read_rows(path, columns):
+    """The rows that an experiment wrote to ``path``; none where there is no file.
+
+    Parameters
+    ----------
+    columns : dict
+        Column -> its type. float may be int too.
+
+    Raises
+    ------
+    ValueError
+        If a row is missing one, or has another type there.
+    """
+    rows = read_json(path).get("rows") if path.exists() else []
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: no rows; remove it, and they are measured again")
+    for i, row in enumerate(rows):
+        check_row(path, f"row {i}", row, columns)
+    return rows
+
+
+def check_row(path, what, row, columns):
+    """Refuse a ``row`` that has not these ``columns``, as `read_rows`."""
+    for name, kind in columns.items():
+        entry = row.get(name) if isinstance(row, dict) else None
+        if not isinstance(entry, (int, float) if kind is float else kind):
+            raise ValueError(
+                f"{path}: {what} has no {kind.__name__} called {name!r}; remove the"
+                " file, and it is measured again"
+            )

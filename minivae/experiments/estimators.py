@@ -10,10 +10,11 @@ from ..engine.files import read_json, write_json, write_text
 from ..engine.registry import ESTIMATORS
 from ..engine.report import say
 from ..evaluation import evaluate
-from .common import train_one_layer
+from .common import check_row, train_one_layer
 
 RUN_K, RUN_BATCH, RUN_EPOCHS, RUN_SEEDS = 50, 20, 1, (0, 1)
 RUN_IMAGES, RUN_WEIGHTS = 1000, 1000
+RUN_COLUMNS = {"nll": float, "active_units": list, "training_seconds": float}
 
 
 def reproduce_estimators(folder, progress=True):
@@ -49,6 +50,7 @@ def reproduce_estimators(folder, progress=True):
                 seconds = {"training_seconds": sum(run.history["seconds"])}
                 write_json(result_path, result.summary() | seconds)
             result = read_json(result_path)
+            check_row(result_path, "it", result, RUN_COLUMNS)
             rows.append(
                 {
                     "estimator": estimator,

@@ -11,13 +11,13 @@ import numpy as np
 
 from .. import plots
 from ..data import binarize, load
-from ..engine.files import read_json, write_json, write_text
+from ..engine.files import write_json, write_text
 from ..engine.noise import generator
 from ..engine.registry import ESTIMATORS
 from ..engine.report import progress_bar
 from ..gradient import bound_and_grad
 from ..model import VAE
-from .common import train_one_layer
+from .common import read_rows, train_one_layer
 
 # An estimator without bias shares its mean with `dreg`, which shows it with far less
 # noise; `rws` with `rws-dreg`
@@ -25,6 +25,11 @@ SNR_SAMPLES = tuple(2**i for i in range(11))
 SNR_FIT = 16  # slopes are fitted to this many samples and more
 SNR_REPLICATES = {"toy": 2000, "mnist": 200}
 SNR_EPOCHS = 3
+SNR_COLUMNS = {
+    **{"model": str, "estimator": str, "k": int},
+    **{"theta_signal2": float, "theta_noise2": float},
+    **{"phi_signal2": float, "phi_noise2": float},
+}
 SIGNAL_OF = {"reparam": "dreg", "score": "dreg", "vimco": "dreg", "rws": "rws-dreg"}
 GROUP = 8  # samples in a group of piwae, whose bound then stays as K grows
 
@@ -119,7 +124,7 @@ def reproduce_snr(folder, progress=True):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "snr.json"
-    rows = read_json(path)["rows"] if path.exists() else []
+    rows = read_rows(path, SNR_COLUMNS)
     done = {(row["model"], row["estimator"], row["k"]) for row in rows}
     todo = [
         (name, estimator, k)

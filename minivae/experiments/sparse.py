@@ -5,14 +5,18 @@ from pathlib import Path
 import numpy as np
 
 from ..data import load
-from ..engine.files import read_json, write_json, write_text
+from ..engine.files import write_json, write_text
 from ..engine.report import say
 from ..evaluation import evaluate
-from .common import train_one_layer
+from .common import read_rows, train_one_layer
 
 SPARSE_K, SPARSE_BATCH, SPARSE_SEEDS = 50, 100, (0, 1, 2)
 SPARSE_EPOCHS = {"all": 5, "sparse": 7}
 SPARSE_IMAGES, SPARSE_WEIGHTS = 2000, 1000
+SPARSE_COLUMNS = {
+    **{"seed": int, "backward": str, "epoch": int},
+    **{"seconds": float, "nll": float},
+}
 
 
 def reproduce_sparse(folder, progress=True):
@@ -27,7 +31,7 @@ def reproduce_sparse(folder, progress=True):
     """
     folder, data = Path(folder), load("mnist")
     path = folder / "sparse.json"
-    rows = read_json(path)["rows"] if path.exists() else []
+    rows = read_rows(path, SPARSE_COLUMNS)
     done = {(row["seed"], row["backward"], row["epoch"]) for row in rows}
     for seed in SPARSE_SEEDS:
         for backward, epochs in SPARSE_EPOCHS.items():
