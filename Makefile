@@ -25,9 +25,10 @@ lint: .venv/installed-lint
 	$(BIN)/ruff format --check
 
 benchmark: .venv/installed
-	$(BIN)/python benchmarks/roofline.py
+	$(BIN)/python benchmarks/subnormals.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/kernels.py --plot
+	$(BIN)/python benchmarks/roofline.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis runs

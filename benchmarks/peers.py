@@ -18,6 +18,12 @@ import numpy as np
 BLOCK = 50
 
 
+def latent_dims(params):
+    """The latent units of each stochastic layer."""
+    heads = [f"q{l}.mu.b" for l in range(1, 10)]
+    return [len(params[head]) for head in heads if head in params]
+
+
 def torch_peer(params, images, k, threads, mode, device="cpu"):
     """PyTorch, in ``mode`` "eager" or "compiled" by torch.compile; fused Adam.
 
@@ -42,34 +48,44 @@ def torch_peer(params, images, k, threads, mode, device="cpu"):
     class IWAE(nn.Module):
         def __init__(self):
             super().__init__()
-            self.encoder = nn.Sequential(
-                linear("q1.hidden1"), nn.Tanh(), linear("q1.hidden2"), nn.Tanh()
-            )
-            self.mu, self.log_sigma = linear("q1.mu"), linear("q1.log_sigma")
-            self.decoder = nn.Sequential(
-                linear("p1.hidden1"),
-                nn.Tanh(),
-                linear("p1.hidden2"),
-                nn.Tanh(),
-                linear("p1.logits"),
+            layers = {name[:-2] for name in params}  # without .W and .b
+            self.layers = nn.ModuleDict(
+                {n.replace(".", "_"): linear(n) for n in layers}
             )
 
-        def log_weights(self, x, eps):
-            h = self.encoder(x)
-            mu, log_sigma = self.mu(h)[:, None], self.log_sigma(h)[:, None]
-            z = mu + log_sigma.exp() * eps  # (B, K, L)
-            logits = self.decoder(z)  # (B, K, D)
-            log_px = -F.binary_cross_entropy_with_logits(
+        def hidden(self, name, h):
+            for i in (1, 2):
+                h = torch.tanh(self.layers[f"{name}_hidden{i}"](h))
+            return h
+
+        def gaussian(self, name, x):
+            h = self.hidden(name, x)
+            return self.layers[f"{name}_mu"](h), self.layers[f"{name}_log_sigma"](h)
+
+        def log_weights(self, x, *eps):
+            mu, log_sigma = (head[:, None] for head in self.gaussian("q1", x))
+            z, log_q = [mu + log_sigma.exp() * eps[0]], 0.0  # (B, K, L)
+            for l, noise in enumerate(eps, start=1):
+                if l > 1:
+                    mu, log_sigma = self.gaussian(f"q{l}", z[-1])
+                    z.append(mu + log_sigma.exp() * noise)
+                log_q = log_q - (noise**2 / 2 + log_sigma).sum(-1)
+            logits = self.layers["p1_logits"](self.hidden("p1", z[0]))  # (B, K, D)
+            log_p = -F.binary_cross_entropy_with_logits(
                 logits, x[:, None].expand_as(logits), reduction="none"
             ).sum(-1)
-            return log_px + (eps**2 / 2 - z**2 / 2 + log_sigma).sum(-1)
+            for l in range(1, len(z)):
+                mu, log_sigma = self.gaussian(f"p{l + 1}", z[l])
+                u = (z[l - 1] - mu) * (-log_sigma).exp()
+                log_p = log_p - (u**2 / 2 + log_sigma).sum(-1)
+            return log_p - (z[-1] ** 2 / 2).sum(-1) - log_q
 
-        def forward(self, x, eps):
-            log_w = self.log_weights(x, eps)
+        def forward(self, x, *eps):
+            log_w = self.log_weights(x, *eps)
             return -(torch.logsumexp(log_w, 1) - math.log(log_w.shape[1])).mean()
 
     model, compiled = IWAE().to(device), mode != "eager"
-    latent = params["q1.mu.b"].shape[0]
+    latent = latent_dims(params)
     graphs = device == "cuda" and mode == "compiled"
     compiler = "reduce-overhead" if graphs else "default"
     loss_of = torch.compile(model, mode=compiler) if compiled else model
@@ -80,14 +96,16 @@ def torch_peer(params, images, k, threads, mode, device="cpu"):
 
     def loss(x, eps):
         with torch.no_grad():
-            inputs = (torch.from_numpy(array).to(device) for array in (x, eps))
+            inputs = (torch.from_numpy(array).to(device) for array in (x, *eps))
             return float(model(*inputs))
+
+    def draw(images, n):
+        return [torch.randn(images, n, L, device=device) for L in latent]
 
     def step(indices):
         x = torch.bernoulli(data[torch.as_tensor(indices)])
-        eps = torch.randn(len(indices), k, latent, device=device)
         optimizer.zero_grad(set_to_none=True)
-        loss_of(x, eps).backward()
+        loss_of(x, *draw(len(indices), k)).backward()
         optimizer.step()
 
     if mode == "one graph":
@@ -96,10 +114,7 @@ def torch_peer(params, images, k, threads, mode, device="cpu"):
     @torch.no_grad()
     def nll(x, k):
         x = torch.from_numpy(x).to(device)
-        shape = len(x), BLOCK, latent
-        blocks = [
-            weights_of(x, torch.randn(shape, device=device)) for _ in range(k // BLOCK)
-        ]
+        blocks = [weights_of(x, *draw(len(x), BLOCK)) for _ in range(k // BLOCK)]
         log_w = torch.cat(blocks, 1).double()
         return float(-(torch.logsumexp(log_w, 1) - np.log(k)).mean())
 
@@ -137,33 +152,50 @@ def jax_peer(params, images, k, threads):
     import jax.numpy as jnp
 
     names = sorted(params)
-    latent = params["q1.mu.b"].shape[0]
+    latent = latent_dims(params)
+
+    def linear(p, name, h):
+        return h @ p[f"{name}.W"] + p[f"{name}.b"]
 
     def hidden(p, name, h):
         for i in (1, 2):
-            layer = f"{name}.hidden{i}"
-            h = jnp.tanh(h @ p[f"{layer}.W"] + p[f"{layer}.b"])
+            h = jnp.tanh(linear(p, f"{name}.hidden{i}", h))
         return h
 
+    def gaussian(p, name, x):
+        h = hidden(p, name, x)
+        return linear(p, f"{name}.mu", h), linear(p, f"{name}.log_sigma", h)
+
     def weights_of(p, x, eps):
-        h = hidden(p, "q1", x)
-        mu = (h @ p["q1.mu.W"] + p["q1.mu.b"])[:, None]
-        log_sigma = (h @ p["q1.log_sigma.W"] + p["q1.log_sigma.b"])[:, None]
-        z = mu + jnp.exp(log_sigma) * eps  # (B, K, L)
-        logits = hidden(p, "p1", z) @ p["p1.logits.W"] + p["p1.logits.b"]
-        log_px = (x[:, None] * logits - jax.nn.softplus(logits)).sum(-1)
-        return log_px + (eps**2 / 2 - z**2 / 2 + log_sigma).sum(-1)
+        mu, log_sigma = (head[:, None] for head in gaussian(p, "q1", x))
+        z, log_q = [mu + jnp.exp(log_sigma) * eps[0]], 0.0  # (B, K, L)
+        for l, noise in enumerate(eps, start=1):
+            if l > 1:
+                mu, log_sigma = gaussian(p, f"q{l}", z[-1])
+                z.append(mu + jnp.exp(log_sigma) * noise)
+            log_q = log_q - (noise**2 / 2 + log_sigma).sum(-1)
+        logits = linear(p, "p1.logits", hidden(p, "p1", z[0]))
+        log_p = (x[:, None] * logits - jax.nn.softplus(logits)).sum(-1)
+        for l in range(1, len(z)):
+            mu, log_sigma = gaussian(p, f"p{l + 1}", z[l])
+            u = (z[l - 1] - mu) * jnp.exp(-log_sigma)
+            log_p = log_p - (u**2 / 2 + log_sigma).sum(-1)
+        return log_p - (z[-1] ** 2 / 2).sum(-1) - log_q
+
+    def draw(key, images, n):
+        keys = jax.random.split(key, len(latent))
+        return [jax.random.normal(k, (images, n, L)) for k, L in zip(keys, latent)]
 
     def loss_of(p, x, eps):
         log_w = weights_of(p, x, eps)
-        return -(jax.nn.logsumexp(log_w, axis=1) - jnp.log(eps.shape[1])).mean()
+        return -(jax.nn.logsumexp(log_w, axis=1) - jnp.log(eps[0].shape[1])).mean()
 
     def step_of(state, data, indices, key):
         p, m, v, t = state
         key, key_x, key_eps = jax.random.split(key, 3)
         grey = data[indices]
         x = jax.random.bernoulli(key_x, grey).astype(jnp.float32)
-        eps = jax.random.normal(key_eps, (len(indices), k, latent))
+        eps = draw(key_eps, len(indices), k)
         g = jax.grad(loss_of)(p, x, eps)
         t = t + 1
         tree = jax.tree.map
@@ -182,8 +214,7 @@ def jax_peer(params, images, k, threads):
     @jax.jit
     def draw_weights(p, x, key):
         key, key_eps = jax.random.split(key)
-        eps = jax.random.normal(key_eps, (len(x), BLOCK, latent))
-        return weights_of(p, x, eps), key
+        return weights_of(p, x, draw(key_eps, len(x), BLOCK)), key
 
     jitted_loss, jitted_step = jax.jit(loss_of), jax.jit(step_of, donate_argnums=0)
     start = {name: jnp.array(params[name]) for name in names}
@@ -210,12 +241,17 @@ def jax_peer(params, images, k, threads):
     return loss, step, nll
 
 
+def missing_peers():
+    """The packages that are not installed."""
+    return [name for name in ("torch", "jax") if not find_spec(name)]
+
+
 def peers(params, images, k, threads):
-    """Name -> (loss, step, nll) of the peers that are here; and what is missing."""
-    found, missing = {}, [name for name in ("torch", "jax") if not find_spec(name)]
+    """Name -> (loss, step, nll) of the peers that are here."""
+    found, missing = {}, missing_peers()
     if "torch" not in missing:
         for name, mode in (("PyTorch", "eager"), ("torch.compile", "compiled")):
             found[name] = torch_peer(params, images, k, threads, mode)
     if "jax" not in missing:
         found["JAX"] = jax_peer(params, images, k, threads)
-    return found, missing
+    return found

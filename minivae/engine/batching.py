@@ -14,10 +14,10 @@ import numpy as np
 from .threads import count, each
 
 SHARD_ROWS = 64  # rows of a shard below which another thread costs more than it gives
-# 2,560 rows of 784 float32 logits are 8 MB. Fewer would stay in a nearer cache until
-# the backward pass, but the products, the encoder's above all, become too small
-# (measured). A GPU wants as much to do at once as there is memory for: 205 MB.
-CHUNK_ROWS = 2560
+# 1,280 rows of 784 float32 logits are 4 MB. With fewer, the products, the encoder's
+# above all, become too small (measured); with more, there is little to gain, and the
+# memory grows. A GPU wants as much to do at once as there is memory for: 205 MB.
+CHUNK_ROWS = 1280
 GPU_CHUNK_ROWS = 65_536
 
 
