@@ -8,8 +8,8 @@ from .engine.registry import check_log_w
 def stopping_probability(k):
     """P(T >= k) of SUMO's stopping time: 1/k, from k = 80 on a tenth less each step.
 
-    The choice of Luo et al. 2020: the heavy tail keeps the variance down, and its end
-    the cost.
+    The choice of Luo et al. 2020: a heavy tail for the variance's sake, and an end of
+    it for the cost's, with which the variance is infinite after all (chapter 19).
     """
     k = np.asarray(k, float)
     return np.where(k < 80, 1 / k, 0.9 ** (k - 80) / 80)
@@ -38,7 +38,7 @@ def sumo(log_w, stop):
     Returns
     -------
     estimate : ndarray of shape (n,)
-        In nats. Its mean over log_w and stop is log p(x); its variance is large.
+        In nats. Averaged over log_w, and then over stop, it is log p(x).
 
     Raises
     ------
