@@ -58,6 +58,11 @@ class Training:
     adam: Adam
     state: dict  # what a checkpoint holds besides parameters and Adam's moments
 
+    @property
+    def steps(self):
+        """How many steps an epoch has."""
+        return ceil(len(self.images) / self.settings.batch)
+
 
 def train(
     model: VAE,
@@ -182,9 +187,8 @@ def train(
     config["test_images"] = 0 if test_images is None else len(test_images)
     config["threads"] = count()
     history = {}
-    steps = ceil(len(images) / settings.batch)
     first_rates = [
-        float(settings.learning_rate(epoch, 0, steps))
+        float(settings.learning_rate(epoch, 0, training.steps))
         for epoch in range(1, 1 + len(settings.peaks))
     ]
     if folder is not None:
@@ -212,7 +216,7 @@ def run_epochs(training, run, held_out, progress):
     """The epochs that are not yet in the run's history; each is saved when it ends."""
     settings, n = training.settings, len(training.images)
     done, epochs = len(run.history.get("epoch", [])), len(settings.peaks)
-    steps = ceil(n / settings.batch)
+    steps = training.steps
     bar = progress_bar(
         total=epochs * n,
         initial=done * n,

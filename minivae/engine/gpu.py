@@ -28,8 +28,8 @@ def epochs_on_gpu(training, step_gradient, take_step, run_epoch):
     """
     model, adam, settings = training.model, training.adam, training.settings
     batch, n, growth = settings.batch, len(training.images), 1
-    steps, n_steps = {}, ceil(n / batch)  # images of a step -> the recorded step
-    rate_of = model.to_device(np.zeros(n_steps))
+    steps = {}  # images of a step -> the recorded step
+    rate_of = model.to_device(np.zeros(training.steps))
     order, total = model.to_device(np.arange(n)), model.to_device(np.zeros(1))
     epoch_now, step_now = (model.to_device(np.zeros(1, np.int64)) for _ in range(2))
     restorable = [group.vector for group in (model.params, adam.m, adam.v)]
