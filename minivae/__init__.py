@@ -14,8 +14,8 @@ Symbols    x (B, D); eps, z (B, K, L); mu, log_sigma (B, L); log_w (B, K)
 Data flows one way, and a file imports only from those before it:
 
     layers  bernoulli  gaussian  networks  subsampling  log_weights  bounds  estimators
-    gradient  model  adam  settings  runs  training  evaluation  sumo  check  gradcheck
-    plots  experiments  cli
+    gradient  model  adam  presets  settings  runs  training  evaluation  sumo  check
+    gradcheck  plots  experiments  commands  cli
 
 ``kernels``, ``engine`` and ``data`` import nothing of these. ``minimal`` is the whole
 on one page. A reader of the mathematics need not open ``engine``: threads, noise by
@@ -38,8 +38,8 @@ from .engine.registry import (
 from .evaluation import Evaluation, evaluate
 from .gradient import bound_and_grad
 from .model import VAE
+from .presets import PRESETS
 from .runs import Run, load_run
-from .settings import PRESETS
 from .training import NonFiniteError, train
 
 try:

@@ -1,27 +1,12 @@
-"""The settings of a training run, checked once, and the presets."""
+"""The settings of a training run, checked once."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from .engine.checks import check_seed, check_size, choose
 
-# The paper's protocol (Burda et al. 2016, section 5): 3^i epochs at 1e-3 * 10^(-i/7).
-# Its epsilon of 1e-4 acted on gradients summed over a batch of 20; ours are means, for
-# which the same step has 1e-4 / 20.
-PRESETS = {
-    "burda": {
-        "batch": 20,
-        "epsilon": 5e-6,
-        "stages": [(3**i, 1e-3 * 10 ** (-i / 7)) for i in range(8)],
-    },
-    "short": {
-        "batch": 20,
-        "epsilon": 5e-6,
-        "stages": [(3**i, 1e-3 * 10 ** (-i / 4)) for i in range(5)],
-    },
-}
 MOST_EPOCHS = 1_000_000
 BINARIZATIONS = ("dynamic", "fixed", "none")
 SCHEDULES = ("constant", "cosine")
@@ -64,10 +49,6 @@ class Settings:
             return peak + 0.0 * step
         done = ((epoch - 1) * steps + step) / (len(self.peaks) * steps)
         return peak * (1 + np.cos(np.pi * done)) / 2  # eq. 11.6
-
-    def config(self):
-        """The settings as JSON can hold them."""
-        return asdict(self)
 
 
 def check_settings(model, *, epochs, learning_rate, stages, **given):

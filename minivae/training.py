@@ -12,7 +12,7 @@ import os
 import time
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -182,7 +182,7 @@ def train(
         adam=Adam(model.params, epsilon=settings.epsilon, kernels=model.ops.name),
         state=initial_state(model, settings.average),
     )
-    config = {"model": model.config()} | settings.config()
+    config = {"model": model.config()} | asdict(settings)
     config["images"] = len(images)
     config["test_images"] = 0 if test_images is None else len(test_images)
     config["threads"] = count()

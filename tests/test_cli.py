@@ -8,8 +8,9 @@ import pytest
 import standin
 
 import minivae as mv
-from minivae import cli, gradcheck
+from minivae import cli, data, gradcheck
 from minivae.check import Check
+from minivae.commands import train
 from minivae.data import Dataset
 from minivae.experiments import demo
 
@@ -18,9 +19,9 @@ from minivae.experiments import demo
 def small(monkeypatch):
     rng = np.random.default_rng(0)
     images, labels = rng.random((120, 784), np.float32) ** 4, np.zeros(120, np.uint8)
-    data = Dataset(images, labels, images[:60], labels[:60])
-    for module in (cli, demo):
-        monkeypatch.setattr(module, "load", lambda name, path=None: data)
+    few = Dataset(images, labels, images[:60], labels[:60])
+    for module in (data, demo):
+        monkeypatch.setattr(module, "load", lambda name, path=None: few)
 
 
 SHAPE = ["--hidden-dims", "5", "--latent-dims", "2"]
@@ -102,7 +103,7 @@ def test_ctrl_c_says_how_to_resume(small, tmp_path, capsys, monkeypatch):
     def stopped(*args, **settings):
         raise KeyboardInterrupt("stopped in epoch 3 after 8 of 9; 2 epochs are kept")
 
-    monkeypatch.setattr(cli, "train", stopped)
+    monkeypatch.setattr(train, "train", stopped)
     code, _, err = run(capsys, *TRAIN, tmp_path)
     assert code == 130 and "2 epochs are kept" in err
     assert "The same command again resumes there." in err
@@ -198,15 +199,15 @@ def test_demo(small, tmp_path, capsys, monkeypatch):
 
 def test_the_runs_image_set_is_remembered(small, tmp_path, capsys, monkeypatch):
     """A run on OMNIGLOT is evaluated on OMNIGLOT, and the next command says so."""
-    asked, load = [], cli.load
+    asked, load = [], data.load
 
     def spy(name, path=None):
         asked.append((name, path))
         return load(name, path)
 
-    monkeypatch.setattr(cli, "load", spy)
-    data = ["--data", "omniglot", "--data-path", tmp_path / "a b.mat"]
-    _, out, _ = run(capsys, *TRAIN, tmp_path / "run", *data)
+    monkeypatch.setattr(data, "load", spy)
+    given = ["--data", "omniglot", "--data-path", tmp_path / "a b.mat"]
+    _, out, _ = run(capsys, *TRAIN, tmp_path / "run", *given)
     assert f"--data-path '{tmp_path}/a b.mat'" in out
     run(capsys, "evaluate", tmp_path / "run", "--k", 5, "--images", 2)
     assert asked == [("omniglot", tmp_path / "a b.mat"), ("omniglot", None)]

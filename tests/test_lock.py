@@ -168,10 +168,10 @@ def test_two_evaluations_at_once(tmp_path):
     train(tmp_path)
     code = (
         "import sys, numpy as np\n"
-        "from minivae import cli\n"
+        "from minivae import cli, data\n"
         "from minivae.data import Dataset\n"
         "x = np.random.default_rng(0).random((20, 9), np.float32)\n"
-        "cli.load = lambda name, path=None: Dataset(x, None, x, None)\n"
+        "data.load = lambda name, path=None: Dataset(x, None, x, None)\n"
         "sys.exit(cli.main(['evaluate', sys.argv[1], '--k', '20']))\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -17,10 +17,10 @@ from minivae.engine import interrupt, report
 # the command line, on 20 images of 9 pixels
 MAIN = """
 import sys, numpy as np
-from minivae import cli
+from minivae import cli, data
 from minivae.data import Dataset
 x = np.random.default_rng(0).random((20, 9), np.float32)
-cli.load = lambda name, path=None: Dataset(x, None, x, None)
+data.load = lambda name, path=None: Dataset(x, None, x, None)
 sys.exit(cli.main(sys.argv[1:]))
 """
 

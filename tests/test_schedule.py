@@ -153,7 +153,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     few = data._replace(
         train_images=data.train_images[:40], test_images=data.test_images[:8]
     )
-    monkeypatch.setattr("minivae.cli.load", lambda name, path=None: few)
+    monkeypatch.setattr("minivae.data.load", lambda name, path=None: few)
     out = str(tmp_path / "run")
     shape = ["--latent-dims", "2", "--hidden-dims", "4", "--k", "2", "--epochs", "2"]
     how = ["--schedule", "cosine", "--average", "0.5", "--batch", "20"]

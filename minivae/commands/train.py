@@ -1,0 +1,238 @@
+"""minivae train."""
+
+import argparse
+import shlex
+
+import numpy as np
+
+from .. import data, plots
+from ..engine.checks import DTYPES
+from ..engine.objective import BACKWARDS
+from ..engine.registry import BOUNDS, CLOSED_FORMS, ESTIMATORS, bound_names
+from ..engine.report import say
+from ..kernels import DEVICES, NAMES
+from ..model import LIKELIHOODS, VAE
+from ..presets import ARCHITECTURES, PRESETS
+from ..settings import BINARIZATIONS, SCHEDULES
+from ..training import train
+from .arguments import DATA_PATH_HELP, layers_of_sizes, path_of, positive, sizes
+
+SUMMARY = "Train a model."
+EXAMPLE = (
+    "minivae train --bound iwae --k 50 --preset short --out runs/iwae50\n"
+    "  (the same command again resumes where Ctrl-C or a kill stopped it)"
+)
+
+
+def add_options(option):
+    """Its arguments, by ``option``, which is `add_argument` (`minivae.cli`)."""
+    option("--out", type=path_of, required=True, help="The run's folder.")
+    option(
+        "--data", choices=["mnist", "omniglot"], default="mnist", help="The image set."
+    )
+    option("--data-path", type=path_of, help=DATA_PATH_HELP)
+    option("--bound", choices=bound_names(), default="iwae", help="What is maximised.")
+    option("--k", type=positive, default=50, help="How many samples an image has.")
+    for name, (kind, help) in registered_options().items():
+        option(f"--{name}", type=kind, help=help.replace("%", "%%"))
+    option(
+        "--estimator",
+        choices=[*ESTIMATORS],
+        default="reparam",
+        help="How the gradient is estimated.",
+    )
+    option(
+        "--help-estimators",
+        action=HelpEstimators,
+        help="Show what each estimator is for, and exit.",
+    )
+    option(
+        "--backward",
+        choices=BACKWARDS,
+        default="all",
+        help="Which samples go through the backward pass: all, a single one, or the"
+        " sparse choice of those that count.",
+    )
+    option(
+        "--tau",
+        type=float,
+        default=0.1,
+        help="The threshold of --backward sparse: a smaller one keeps more samples.",
+    )
+    option(
+        "--preset",
+        choices=[*PRESETS],
+        help="Stages of the learning rate, batch and epsilon in one word: burda has the"
+        " paper's 3,280 epochs, short has 121.",
+    )
+    option(
+        "--epochs",
+        type=positive,
+        help="How many epochs, at one learning rate. Without a preset it is 20.",
+    )
+    option(
+        "--learning-rate",
+        type=float,
+        help="Adam's learning rate. Without a preset it is 1e-3.",
+    )
+    option(
+        "--schedule",
+        choices=SCHEDULES,
+        default="constant",
+        help="How the learning rate changes: not at all, or along a cosine to zero.",
+    )
+    option(
+        "--average",
+        type=float,
+        metavar="DECAY",
+        help="Keep a running average of the parameters, of a decay such as 0.999, for"
+        " evaluate --average and sample --average.",
+    )
+    option("--epsilon", type=float, help="Adam's epsilon. Without a preset it is 1e-8.")
+    option(
+        "--batch",
+        type=positive,
+        help="How many images a step takes. Without a preset it is 100.",
+    )
+    option(
+        "--layers",
+        type=int,
+        choices=[*ARCHITECTURES],
+        default=1,
+        help="How many stochastic layers the paper's architecture has.",
+    )
+    option(
+        "--latent-dims",
+        type=sizes,
+        help="Latent units, if not the paper's: 100,50 has a comma between layers.",
+    )
+    option(
+        "--hidden-dims",
+        type=layers_of_sizes,
+        help="Hidden units of q, if not the paper's: 200,200/100,100 has a slash"
+        " between stochastic layers. p mirrors them.",
+    )
+    option(
+        "--likelihood",
+        choices=LIKELIHOODS,
+        default="bernoulli",
+        help="The distribution of the pixels given z.",
+    )
+    option(
+        "--x-sigma",
+        type=float,
+        help="A fixed sigma for --likelihood gaussian. Without it sigma is learned.",
+    )
+    option(
+        "--binarization",
+        choices=BINARIZATIONS,
+        help="Draw the pixels anew at each use (dynamic), once (fixed), or not at all.",
+    )
+    option(
+        "--seed",
+        type=int,
+        default=0,
+        help="The seed of the weights, the order, the pixels and the noise.",
+    )
+    option("--dtype", choices=DTYPES, default="float32", help="The type of all arrays.")
+    option("--device", choices=[*DEVICES], default="cpu", help="Where to compute.")
+    option(
+        "--kernels",
+        choices=NAMES,
+        help="The version of the kernels on a CPU. Left out, it is numba.",
+    )
+
+
+def run(args):
+    """Train one model into a folder, and draw its pictures."""
+    given = ("epochs", "learning_rate", "batch", "epsilon", "schedule", "average")
+    settings = {key: getattr(args, key) for key in given}
+    settings = {key: value for key, value in settings.items() if value is not None}
+    if args.preset:
+        if settings.keys() & {"epochs", "learning_rate"}:
+            raise ValueError(
+                f"--preset {args.preset} fixes the epochs and learning rates:"
+                " leave --epochs and --learning-rate out"
+            )
+        settings = PRESETS[args.preset] | settings
+    shape = ARCHITECTURES[args.layers].copy()
+    own = {"latent_dims": args.latent_dims, "hidden_dims": args.hidden_dims}
+    shape |= {key: value for key, value in own.items() if value is not None}
+    options = {name: getattr(args, name) for name in registered_options()}
+    options = {key: value for key, value in options.items() if value is not None}
+    image_set = data.load(args.data, args.data_path)
+    model = VAE(
+        x_dim=image_set.train_images.shape[1],
+        **shape,
+        likelihood=args.likelihood,
+        x_sigma=args.x_sigma,
+        dtype=args.dtype,
+        rng=np.random.default_rng(args.seed),
+        x_mean=image_set.train_images.mean(axis=0),
+        device=args.device,
+        kernels=args.kernels,
+    )
+    history = train(
+        model,
+        image_set.train_images,
+        args.bound,
+        args.k,
+        args.estimator,
+        **settings,
+        **options,
+        binarization=args.binarization,
+        backward=args.backward,
+        tau=args.tau,
+        seed=args.seed,
+        folder=args.out,
+        data=args.data,
+        test_images=image_set.test_images,
+    ).history
+    figures = args.out / "figures"
+    label = f"{args.bound}, k = {args.k}"
+    plots.learning_curves({label: history}, figures / "learning_curves.png")
+    plots.draw_model(model, image_set.test_images, figures)
+    if model.latent_dims == (2,):
+        plots.manifold(model, figures / "manifold.png")
+    say(
+        f"epoch {history['epoch'][-1]}: bound {history['bound'][-1]:.2f} nats in"
+        f" training, {history['test_bound'][-1]:.2f} on test images\n"
+        f"run: {args.out}   pictures: {figures}"
+    )
+    path = ["--data-path", str(args.data_path)] if args.data_path else []
+    say("next: " + shlex.join(["minivae", "evaluate", str(args.out), *path]))
+    return 0
+
+
+def registered_options():
+    """The options of all bounds and estimators, by name: type, and a line of help."""
+    owners = {}  # option -> who has it
+    for kind, registry in (("bound", BOUNDS), ("estimator", ESTIMATORS)):
+        for entry in registry.values():
+            for name, option in entry.options.items():
+                if name != "baseline":  # which training fills in
+                    owners.setdefault(name, []).append((f"{kind} {entry.name}", option))
+    return {
+        name: (
+            pairs[0][1].type,
+            f"Of {' and '.join(owner for owner, _ in pairs)}: {pairs[0][1].help}.",
+        )
+        for name, pairs in owners.items()
+    }
+
+
+class HelpEstimators(argparse.Action):
+    """Print what each estimator claims, and which bounds it is for."""
+
+    def __init__(self, *args, **settings):
+        super().__init__(*args, nargs=0, **settings)
+
+    def __call__(self, parser, *args):
+        say(f"{'estimator':<10} {'bounds':<8} what it estimates")
+        for name, entry in ESTIMATORS.items():
+            say(f"{name:<10} {entry.only_for or 'all':<8} {entry.summary}")
+            if entry.only_for:
+                say(f"{'':<19} ({entry.because})")
+        say(f"\nall: {', '.join(BOUNDS)}. {', '.join(CLOSED_FORMS)} is no function")
+        say("of the log-weights: it has reparam only.")
+        parser.exit()
