@@ -39,8 +39,9 @@ from minivae import log_weights
 from minivae.engine.batching import chunks, shards
 from minivae.engine.objective import resolve
 from minivae.engine.threads import count, each
-from minivae.presets import ARCHITECTURES, check_settings
+from minivae.presets import ARCHITECTURES
 from minivae.runs import initial_state
+from minivae.settings import check_settings
 from minivae.training import Training, step_gradient, take_step
 
 STEPS, ROUNDS, PER_ROUND, DISCARDED = 500, 8, 10, 4
