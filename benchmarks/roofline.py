@@ -2,9 +2,10 @@
 
 Batch 100, K = 50, backward pass of all samples that are above rounding, of a model
 trained for 500 steps. Each operation is timed alone, on one thread, on one chunk, with
-its arguments warm in the cache, and its time multiplied by how often a step needs it. A
-product is compared with sgemm's rate on a large square; the rest with the rate at which
-a thread copies an array of 2 MB. Run it with nothing else running:
+its arguments warm in the cache. A product is compared with sgemm's rate on a large
+square; the rest with the rate at which a thread copies an array of 2 MB. A second table
+has what the same functions take within a step, where both threads share the memory and
+each array has to be fetched again. Run it with nothing else running:
 
     python benchmarks/roofline.py
 
@@ -12,6 +13,8 @@ Writes results/roofline.md, and fails if more than 15 % of the step is not expla
 """
 
 import sys
+import time
+from collections import defaultdict
 
 import numpy as np
 from kernels import H, K, cases
@@ -22,6 +25,7 @@ from training import kept_rows, minivae_step, trained
 import minivae as mv
 from minivae.engine.batching import chunks
 from minivae.engine.threads import count
+from minivae.kernels import Ops
 
 B, D, L = 100, 784, 50
 MOST_LEFT = 0.15
@@ -91,6 +95,32 @@ def others(images, kept):
     yield "coef dlogits", 1, np.matmul, (coef.T, dlogits), None, dlogits.nbytes
 
 
+def within_steps(model, images, n, steps=30):
+    """Milliseconds of a thread in each kernel, by its name, and of the whole step."""
+    seconds = defaultdict(list)  # to append is safe for threads
+
+    def timed(name, function):
+        def call(*arguments, **how):
+            start = time.perf_counter()
+            result = function(*arguments, **how)
+            seconds[name].append(time.perf_counter() - start)
+            return result
+
+        return call
+
+    ops = model.ops
+    functions = {name: f for name, f in vars(ops).items() if callable(f)}
+    model.ops = Ops(name=ops.name, **{n: timed(n, f) for n, f in functions.items()})
+    # so small a rate that the model stays the one whose kept rows were counted
+    step = minivae_step(model, images, K, "all", learning_rate=1e-30)
+    step(np.arange(B))
+    seconds.clear()
+    whole = median_ms(step, np.arange(B), repeats=steps)
+    model.ops = ops
+    calls = steps * n
+    return {name: 1e3 * sum(s) / calls for name, s in seconds.items()}, whole
+
+
 def once(n):
     """What one thread does for the others: the gradients' sum, and Adam."""
     adam = next(case for case in cases(1) if case.label == "adam")
@@ -115,8 +145,7 @@ def main():
     with threadpool_limits(1):
         flop_rate, byte_rate = sgemm_rate(1) * 1e6, copy_rate(2) * 1e6  # a millisecond
         timed = [median_ms(f, *arguments) for _, _, f, arguments, _, _ in table]
-    step = minivae_step(model, images, K, "all")
-    whole = median_ms(step, np.arange(B), repeats=30)
+    spent, whole = within_steps(model, images, n)
     lines = [
         f"Batch {B}, K = {K}, {kept} of {in_chunk * K} rows above rounding:"
         f" {whole:.1f} ms a step on {n} threads.",
@@ -125,22 +154,33 @@ def main():
         "| operation | ms | calls | GFLOP/s | GB/s | of the peak | of the step |",
         "|---|---|---|---|---|---|---|",
     ]
-    sums = {True: 0.0, False: 0.0}
+    alone = defaultdict(float)
     for (label, calls, _, _, flops, n_bytes), ms in zip(table, timed):
-        sums[flops is not None] += ms * calls
+        alone["matmul" if flops else label.replace(" ", "_")] += ms * calls
         if flops:
             rate, peak = f"{flops / ms / 1e6:.0f} | ", flops / ms / flop_rate
         else:
             rate, peak = f" | {n_bytes / ms / 1e6:.1f}", n_bytes / ms / byte_rate
         cells = f"{label} | {ms:.3f} | {calls} | {rate} | {peak:.0%}"
         lines.append(f"| {cells} | {ms * calls / whole:.1%} |")
-    left = whole - sum(sums.values())
     lines += [
         "",
-        f"Products {sums[True]:.1f} ms, the rest of the table {sums[False]:.1f} ms."
-        f" What is left, {left:.1f} ms or {left / whole:.0%}, is Python, small arrays,"
-        " the threads' waiting for each other, and what a cache forgets between two"
-        " operations.",
+        "What a thread spends in a step, and what the same operations take alone:",
+        "",
+        "| in a step | ms | of the step | alone, ms |",
+        "|---|---|---|---|",
+    ]
+    # what is no kernel is not timed within the step
+    spent |= {name: ms for name, ms in alone.items() if name not in spent}
+    for name, ms in sorted(spent.items(), key=lambda item: -item[1]):
+        by_itself = f"{alone[name]:.2f}" if name in alone else ""
+        label = "products" if name == "matmul" else name.replace("_", " ")
+        lines.append(f"| {label} | {ms:.2f} | {ms / whole:.1%} | {by_itself} |")
+    left = whole - sum(spent.values())
+    lines += [
+        "",
+        f"What is left, {left:.1f} ms or {left / whole:.0%}, is Python, small arrays,"
+        " and waiting: of one thread for the other, and of both for Python's lock.",
         "",
         f"{processor()}, {versions('numpy', 'numba')}; peaks of one thread: sgemm"
         f" {flop_rate / 1e6:.0f} GFLOP/s, copy {byte_rate / 1e6:.1f} GB/s",

@@ -62,11 +62,11 @@ FOLDER = Path(__file__).parent
 WEIGHTS = FOLDER.parent / "runs" / "benchmark"  # the trained models, made once
 
 
-def minivae_step(model, images, k, backward):
+def minivae_step(model, images, k, backward, learning_rate=1e-3):
     """A function of the numbers of a batch's images: one step of training."""
     how = {"bound": "iwae", "estimator": "reparam", "backward": backward, "tau": 0.1}
     settings = check_settings(
-        model, k=k, options={}, epochs=1, learning_rate=1e-3, stages=None,
+        model, k=k, options={}, epochs=1, learning_rate=learning_rate, stages=None,
         schedule="constant", average=None, batch=1, epsilon=1e-8,
         binarization="dynamic", seed=0, data=None, **how,
     )  # fmt: skip
@@ -82,7 +82,9 @@ def minivae_step(model, images, k, backward):
 
     def step(indices):
         value, grads = step_gradient(training, indices, 1, next(numbers))
-        if not (np.isfinite(float(value)) and take_step(training, grads, 1e-3)):
+        if not (
+            np.isfinite(float(value)) and take_step(training, grads, learning_rate)
+        ):
             raise mv.NonFiniteError("in a step that was to be timed")
 
     return step
