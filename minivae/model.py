@@ -67,6 +67,9 @@ class VAE:
         Name -> array, such as ``q1.hidden1.W`` of shape (in, out). Updated in place.
     ops : Ops
         The functions of the kernels' version.
+    origin : dict or None
+        Where the parameters were trained, which `minivae.train` and `minivae.load_run`
+        fill in: the run's folder, its epoch, bound, k and estimator.
 
     Raises
     ------
@@ -147,7 +150,7 @@ class VAE:
                 check_range("x_mean", x_mean)
                 x_mean = np.clip(x_mean, 0.001, 0.999)
                 arrays["p1.logits.b"][...] = np.log(x_mean / (1 - x_mean))
-        self.params = Params.of(arrays, self.dtype)
+        self.params, self.origin = Params.of(arrays, self.dtype), None
         if device == "cuda":
             vector = to_device(self.params.vector)
             self.params = Params(self.params.shapes(), vector)

@@ -29,7 +29,7 @@ class Run:
     average: Params | None = None
 
     def averaged(self) -> VAE:
-        """A model with the running average of the parameters.
+        """A model of its own, with the running average of the parameters.
 
         Raises
         ------
@@ -39,8 +39,44 @@ class Run:
         if self.average is None:
             raise ValueError("this run kept no average of its parameters: see `train`")
         model = copy(self.model)
-        model.params = self.average
+        model.params = self.average.copy()
+        model.origin = self.origin() | {"averaged": True}
         return model
+
+    def origin(self) -> dict:
+        """What a run that starts from this one's parameters says of it."""
+        return {
+            "run": None if self.folder is None else str(self.folder),
+            "epoch": len(self.history.get("epoch", [])),
+            **{name: self.config[name] for name in ("bound", "k", "estimator")},
+        }
+
+    def lineage(self) -> dict:
+        """The histories of the run that this one started from, of the one before that,
+        and so on, the oldest first, and of this one: label -> columns, in which the
+        epochs are counted on from one run to the next.
+
+        The way back ends where a run is no longer to be found.
+        """
+        runs = [(self, len(self.history["epoch"]))]
+        while origin := runs[0][0].config.get("origin"):
+            try:
+                older = load_run(origin["run"])
+            except (TypeError, OSError, ValueError):  # without a folder, or gone
+                break
+            if any(run.folder and run.folder.samefile(older.folder) for run, _ in runs):
+                break  # the folder has been used again
+            runs.insert(0, (older, origin["epoch"]))
+        histories, before = {}, 0
+        for run, epochs in runs:
+            label = f"{run.config['bound']}, k = {run.config['k']}"
+            if len(runs) > 1 and run.folder:
+                label = f"{run.folder}: {label}"
+            columns = {name: column[:epochs] for name, column in run.history.items()}
+            columns["epoch"] = [before + epoch for epoch in columns["epoch"]]
+            histories[label] = columns
+            before += epochs
+        return histories
 
 
 def initial_state(model, average):
@@ -99,4 +135,6 @@ def load_run(folder: str | os.PathLike, device: str = "cpu") -> Run:
     adam, state = Adam(model.params), initial_state(model, decay)
     _, history = load_checkpoint(folder / "checkpoint.npz", adam, state, config)
     average = corrected_average(adam, state, decay)
-    return Run(config, history, model, folder, average)
+    run = Run(config, history, model, folder, average)
+    model.origin = run.origin()
+    return run

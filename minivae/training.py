@@ -93,6 +93,8 @@ def train(
     Parameters
     ----------
     model : VAE
+        Of a run that was loaded, its parameters are where this one starts, with a fresh
+        Adam: so the objective is switched. config.json has that run as the origin.
     images : ndarray of shape (n, D)
         Grey values in [0, 1]; any real numbers for a Gaussian likelihood.
     bound, estimator, backward, tau
@@ -186,6 +188,9 @@ def train(
     config["images"] = len(images)
     config["test_images"] = 0 if test_images is None else len(test_images)
     config["threads"] = count()
+    config["origin"] = model.origin
+    if model.origin is not None:
+        config["origin"] = model.origin | {"parameters": model.params.digest()}
     history = {}
     first_rates = [
         float(settings.learning_rate(epoch, 0, training.steps))
@@ -207,7 +212,10 @@ def train(
         if test_images is not None:
             held_out = held_out_inputs(model, test_images, settings)
         run = Run(config, history, model, folder)
-        run_epochs(training, run, held_out, progress)
+        try:
+            run_epochs(training, run, held_out, progress)
+        finally:
+            model.origin = run.origin()
     run.average = corrected_average(training.adam, training.state, average)
     return run
 

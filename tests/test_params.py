@@ -41,8 +41,79 @@ def test_assignment_writes_into_the_view():
         params["d"] = np.ones(3)
 
 
+ZEROS = {"a": np.zeros((2, 3)), "b": np.zeros(3), "c": 0.0}
+
+
 @pytest.mark.parametrize(
-    "copied", [copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))]
+    "write",
+    [
+        lambda params: params.update(ZEROS),
+        lambda params: params.update(ZEROS.items()),
+        lambda params: params.update(**ZEROS),
+        lambda params: params.__ior__(ZEROS),
+        lambda params: [params.__setitem__(*item) for item in ZEROS.items()],
+        lambda params: setattr(params, "vector", np.zeros(10)),
+        lambda params: [params.setdefault(name).fill(0) for name in ZEROS],
+    ],
+)
+def test_every_way_to_write_goes_through_the_views(write):
+    params = small()
+    vector = params.vector
+    write(params)
+    assert params.vector is vector and not vector.any()
+    assert_one_vector(params)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda params: params.pop("a"),
+        lambda params: params.pop("a", None),
+        lambda params: params.popitem(),
+        lambda params: params.clear(),
+        lambda params: params.__delitem__("a"),
+        lambda params: params.update(a=np.ones((2, 3)), d=np.ones(2)),
+        lambda params: params.update(a=np.ones((2, 3)), b=np.ones(2)),
+        lambda params: params.update({"a": np.ones(3)}),  # which would be repeated
+        lambda params: params.__or__({"d": 1.0}),
+        lambda params: params.__ior__({"d": 1.0}),
+        lambda params: params.setdefault("d", np.ones(2)),
+        lambda params: setattr(params, "vector", np.zeros(9)),
+        lambda params: Params.fromkeys(params),
+    ],
+)
+def test_what_would_break_the_layout_is_refused(change):
+    params = small()
+    with pytest.raises((TypeError, KeyError, ValueError)):
+        change(params)
+    assert list(params) == ["a", "b", "c"]
+    np.testing.assert_array_equal(params.vector, np.arange(10))
+    assert_one_vector(params)
+
+
+def test_a_saved_best_stays_and_can_be_put_back():
+    model = mv.VAE(6, (2,), ((3,),), rng=np.random.default_rng(0))
+    best = model.params.copy()
+    x, eps = np.ones((4, 6)), model.draw_eps(4, 2, np.random.default_rng(0))
+    adam = mv.Adam(model.params)
+    value, grads = mv.bound_and_grad(model, x, eps)
+    adam.step(grads)
+    assert (best.vector != model.params.vector).any()
+    model.params.update(best)
+    assert mv.bound_and_grad(model, x, eps)[0] == value
+    adam.step(grads)  # which still reaches the model
+    assert mv.bound_and_grad(model, x, eps)[0] > value
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.copy,
+        copy.deepcopy,
+        Params.copy,
+        lambda p: pickle.loads(pickle.dumps(p)),
+        lambda p: p | {},
+    ],
 )
 def test_a_copy_has_a_vector_of_its_own(copied):
     params = small()

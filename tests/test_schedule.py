@@ -63,7 +63,7 @@ def test_the_average_is_the_weighted_mean_of_all_steps(steps):
     expected = weights @ np.array([vector for _, vector in steps]) / weights.sum()
     np.testing.assert_allclose(result.average.vector, expected, rtol=1e-12)
     averaged = result.averaged()
-    assert averaged.params.vector is result.average.vector
+    np.testing.assert_array_equal(averaged.params.vector, result.average.vector)
     assert averaged is not result.model and result.model.params is not averaged.params
     np.testing.assert_array_equal(result.model.params.vector, steps[-1][1])
     x, eps = np.eye(9), averaged.draw_eps(9, 2, np.random.default_rng(0))

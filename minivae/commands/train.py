@@ -13,6 +13,7 @@ from ..engine.report import say
 from ..kernels import DEVICES, NAMES
 from ..model import LIKELIHOODS, VAE
 from ..presets import ARCHITECTURES, PRESETS
+from ..runs import load_run
 from ..settings import BINARIZATIONS, SCHEDULES
 from ..training import train
 from .arguments import DATA_PATH_HELP, layers_of_sizes, path_of, positive, sizes
@@ -27,6 +28,13 @@ EXAMPLE = (
 def add_options(option):
     """Its arguments, by ``option``, which is `add_argument` (`minivae.cli`)."""
     option("--out", type=path_of, required=True, help="The run's folder.")
+    option(
+        "--init-from",
+        type=path_of,
+        metavar="RUN",
+        help="Start from the parameters of the run in this folder, with a fresh Adam:"
+        " so a trained model's objective is switched. The architecture is that run's.",
+    )
     option(
         "--data", choices=["mnist", "omniglot"], default="mnist", help="The image set."
     )
@@ -98,8 +106,8 @@ def add_options(option):
         "--layers",
         type=int,
         choices=[*ARCHITECTURES],
-        default=1,
-        help="How many stochastic layers the paper's architecture has.",
+        help="How many stochastic layers the paper's architecture has. Left out, it is"
+        " 1.",
     )
     option(
         "--latent-dims",
@@ -115,8 +123,7 @@ def add_options(option):
     option(
         "--likelihood",
         choices=LIKELIHOODS,
-        default="bernoulli",
-        help="The distribution of the pixels given z.",
+        help="The distribution of the pixels given z. Left out, it is bernoulli.",
     )
     option(
         "--x-sigma",
@@ -134,7 +141,11 @@ def add_options(option):
         default=0,
         help="The seed of the weights, the order, the pixels and the noise.",
     )
-    option("--dtype", choices=DTYPES, default="float32", help="The type of all arrays.")
+    option(
+        "--dtype",
+        choices=DTYPES,
+        help="The type of all arrays. Left out, it is float32.",
+    )
     option("--device", choices=[*DEVICES], default="cpu", help="Where to compute.")
     option(
         "--kernels",
@@ -155,24 +166,11 @@ def run(args):
                 " leave --epochs and --learning-rate out"
             )
         settings = PRESETS[args.preset] | settings
-    shape = ARCHITECTURES[args.layers].copy()
-    own = {"latent_dims": args.latent_dims, "hidden_dims": args.hidden_dims}
-    shape |= {key: value for key, value in own.items() if value is not None}
     options = {name: getattr(args, name) for name in registered_options()}
     options = {key: value for key, value in options.items() if value is not None}
     image_set = data.load(args.data, args.data_path)
-    model = VAE(
-        x_dim=image_set.train_images.shape[1],
-        **shape,
-        likelihood=args.likelihood,
-        x_sigma=args.x_sigma,
-        dtype=args.dtype,
-        rng=np.random.default_rng(args.seed),
-        x_mean=image_set.train_images.mean(axis=0),
-        device=args.device,
-        kernels=args.kernels,
-    )
-    history = train(
+    model = first_model(args, image_set.train_images)
+    result = train(
         model,
         image_set.train_images,
         args.bound,
@@ -187,10 +185,9 @@ def run(args):
         folder=args.out,
         data=args.data,
         test_images=image_set.test_images,
-    ).history
-    figures = args.out / "figures"
-    label = f"{args.bound}, k = {args.k}"
-    plots.learning_curves({label: history}, figures / "learning_curves.png")
+    )
+    history, figures = result.history, args.out / "figures"
+    plots.learning_curves(result.lineage(), figures / "learning_curves.png")
     plots.draw_model(model, image_set.test_images, figures)
     if model.latent_dims == (2,):
         plots.manifold(model, figures / "manifold.png")
@@ -202,6 +199,52 @@ def run(args):
     path = ["--data-path", str(args.data_path)] if args.data_path else []
     say("next: " + shlex.join(["minivae", "evaluate", str(args.out), *path]))
     return 0
+
+
+def first_model(args, images):
+    """The model that training starts with: a fresh one, or that of --init-from."""
+    given = {
+        "x_dim": images.shape[1],
+        "latent_dims": args.latent_dims,
+        "hidden_dims": args.hidden_dims,
+        "likelihood": args.likelihood,
+        "x_sigma": args.x_sigma,
+        "dtype": args.dtype,
+    }
+    if args.layers or not args.init_from:
+        shape = ARCHITECTURES[args.layers or 1]
+        given |= {name: given[name] or sizes for name, sizes in shape.items()}
+    given = {name: value for name, value in given.items() if value is not None}
+    where = {"device": args.device, "kernels": args.kernels}
+    rng = np.random.default_rng(args.seed)
+    if not args.init_from:
+        return VAE(**given, **where, x_mean=images.mean(axis=0), rng=rng)
+    there = loaded_origin(args).model
+    other = [
+        f"{name} is {getattr(there, name)} there, {value} here"
+        for name, value in given.items()
+        if getattr(there, name) != value
+    ]
+    if other:
+        raise ValueError(
+            f"--init-from {args.init_from}: another architecture ({'; '.join(other)})"
+        )
+    model = VAE(**(there.config() | where), rng=rng)
+    model.params.vector[...] = model.to_device(there.params.vector)
+    model.origin = there.origin
+    return model
+
+
+def loaded_origin(args):
+    """The run of --init-from; where --out holds one that began there, that one, which
+    needs it no more.
+    """
+    if (args.out / "checkpoint.npz").is_file():
+        there = load_run(args.out)
+        origin = there.config.get("origin") or {}
+        if origin.get("run") == str(args.init_from):
+            return there
+    return load_run(args.init_from)
 
 
 def registered_options():

@@ -1,16 +1,21 @@
 """Named arrays that are one vector: parameters, their gradients, Adam's moments."""
 
+from copy import copy
+from hashlib import sha256
 from itertools import accumulate, pairwise
 from math import prod
 
 import numpy as np
+
+from ..kernels.device import to_host
 
 
 class Params(dict):
     """Name -> array. The arrays are views, end to end, of ``vector``.
 
     A layer asks for its matrix by name; the optimiser, and the sum of two threads'
-    gradients, take the whole vector.
+    gradients, take the whole vector. So every way of a dict to write writes into the
+    views, a copy has a vector of its own, and the names stay as they are.
 
     Parameters
     ----------
@@ -28,21 +33,82 @@ class Params(dict):
     """
 
     def __init__(self, shapes, vector, uninitialised=()):
-        self.vector, self.uninitialised = vector, set(uninitialised)
+        self._vector, self.uninitialised = vector, set(uninitialised)
         ends = [*accumulate(prod(shape) for shape in shapes.values())]
         super().__init__(
             (name, vector[start:end].reshape(shape))
             for (name, shape), (start, end) in zip(shapes.items(), pairwise([0, *ends]))
         )
 
+    @property
+    def vector(self):
+        """All arrays end to end; to set it is to write into it."""
+        return self._vector
+
+    @vector.setter
+    def vector(self, vector):
+        if vector is not self._vector:  # which it is after params.vector += ...
+            self._vector[...] = vector
+
     def __setitem__(self, name, array):
-        """Write ``array`` into the view of this name."""
-        if array is not self[name]:  # which it is after params[name] += ...
-            self[name][...] = array
+        """Write ``array``, of the same shape or one number, into the view of this name.
+
+        Raises
+        ------
+        KeyError, ValueError
+            For another name, and for another shape.
+        """
+        if name in self and array is self[name]:  # it is, after params[name] += ...
+            return
+        self.view_for(name, array)[...] = array
+
+    def view_for(self, name, array):
+        """The view that ``array`` may be written into."""
+        if name not in self:
+            raise KeyError(
+                f"no array of the name {name!r}; there are {', '.join(self)}"
+            )
+        shape = array.shape if hasattr(array, "shape") else np.shape(array)
+        if shape not in ((), self[name].shape):
+            raise ValueError(f"{name} must be of shape {self[name].shape}; got {shape}")
+        return self[name]
+
+    def update(self, *others, **named):
+        """Write all arrays, or none if one of them cannot be."""
+        arrays = dict(*others, **named)
+        for name, array in arrays.items():
+            self.view_for(name, array)
+        for name, array in arrays.items():
+            self[name] = array
+
+    def __ior__(self, other):
+        self.update(other)
+        return self
+
+    def __or__(self, other):
+        result = self.copy()
+        result.update(other)
+        return result
+
+    def setdefault(self, name, default=None):
+        """The array of this name, which is there."""
+        return self.view_for(name, 0)
+
+    def refuse(self, *args):
+        """What would leave a gap in the vector."""
+        raise TypeError(
+            "the arrays of a Params stay: their values alone can be changed"
+        )
+
+    __delitem__ = pop = popitem = clear = refuse
 
     def __reduce__(self):
         """A copy, or what is pickled, has a vector of its own."""
         return Params, (self.shapes(), self.vector.copy(), self.uninitialised)
+
+    def copy(self):
+        """The same values in a vector of their own."""
+        return copy(self)
 
     @classmethod
     def of(cls, arrays, dtype):
@@ -54,6 +120,10 @@ class Params(dict):
     def shapes(self):
         """Name -> shape."""
         return {name: array.shape for name, array in self.items()}
+
+    def digest(self):
+        """The SHA-256 of the vector's bytes: equal for equal values of one type."""
+        return sha256(to_host(self.vector).tobytes()).hexdigest()
 
     def zeros(self):
         """Zeros of the same names, shapes and type."""

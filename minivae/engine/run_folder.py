@@ -8,6 +8,7 @@ state in it, because a step's noise depends only on (seed, epoch, step).
 
 import warnings
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 
@@ -48,6 +49,8 @@ def open_folder(folder, config, rates, adam, state):
         if not config_path.is_file():
             raise ValueError(f"{folder} holds a checkpoint without its config.json")
         there = read_config(config_path)
+        if same_origin(folder, there.get("origin"), config["origin"]):
+            config["origin"] = there.get("origin")
         was, now = ({**c["model"], **c, "model": None} for c in (there, config))
         was = UNNAMED | was
         other = [
@@ -80,6 +83,19 @@ def open_folder(folder, config, rates, adam, state):
     return history
 
 
+def same_origin(folder, was, now):
+    """Whether a run that started from the origin ``was`` may be resumed with a model
+    of the origin ``now``: one that comes from this ``folder``, or that is the same
+    run's or has the same parameters, whatever has become of that run since.
+    """
+    if now is None:
+        return was is None
+    if now["run"] is not None and Path(now["run"]).absolute() == folder.absolute():
+        return True
+    keys = [key for key in ("run", "parameters") if now[key] is not None]
+    return was is not None and any(was.get(key) == now[key] for key in keys)
+
+
 def read_config(path):
     """A run's settings, as far as they are read again.
 
@@ -95,6 +111,7 @@ def read_config(path):
         "bound": isinstance(config.get("bound"), str),
         "k": type(config.get("k")) is int,
         "data": isinstance(config.get("data"), str | None),
+        "origin": isinstance(config.get("origin"), dict | None),
         "average": average is None or (type(average) is float and 0 < average < 1),
         "images": type(config.get("images", 1)) is int and config.get("images", 1) > 0,
         "batch": type(config.get("batch", 1)) is int and config.get("batch", 1) > 0,
