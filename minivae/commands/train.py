@@ -189,8 +189,6 @@ def run(args):
     history, figures = result.history, args.out / "figures"
     plots.learning_curves(result.lineage(), figures / "learning_curves.png")
     plots.draw_model(model, image_set.test_images, figures)
-    if model.latent_dims == (2,):
-        plots.manifold(model, figures / "manifold.png")
     say(
         f"epoch {history['epoch'][-1]}: bound {history['bound'][-1]:.2f} nats in"
         f" training, {history['test_bound'][-1]:.2f} on test images\n"

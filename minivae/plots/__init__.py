@@ -1,0 +1,44 @@
+"""The pictures. Each function returns its Matplotlib ``Figure``, and writes a PNG only
+if ``path`` says where. Pictures of images are drawn at ``image_shape``, (height, width)
+or (height, width, channels); without it an image is taken to be a grey square.
+"""
+
+from .curves import (
+    active_units,
+    bound_against_k,
+    draw_evaluations,
+    learning_curves,
+    normalised_weights,
+    signal_to_noise,
+)
+from .grids import (
+    best_and_worst,
+    draw_model,
+    image_grid,
+    interpolation,
+    manifold,
+    reconstructions,
+    samples,
+    traversal,
+)
+from .latents import aggregated_posterior, draw_latents, latent_scatter
+
+__all__ = [
+    "active_units",
+    "aggregated_posterior",
+    "best_and_worst",
+    "bound_against_k",
+    "draw_evaluations",
+    "draw_latents",
+    "draw_model",
+    "image_grid",
+    "interpolation",
+    "latent_scatter",
+    "learning_curves",
+    "manifold",
+    "normalised_weights",
+    "reconstructions",
+    "samples",
+    "signal_to_noise",
+    "traversal",
+]

@@ -1,0 +1,108 @@
+"""Pictures of numbers: a run's history, and what its evaluation measured."""
+
+from math import ceil
+
+import numpy as np
+
+from ..evaluation import ACTIVE
+from .figure import finished, legend_above, new_figure
+
+
+def learning_curves(histories, path=None, by="epoch"):
+    """The bound, training and test, of each history (label -> columns), ``by`` "epoch"
+    or by "seconds" of training.
+    """
+    figure = new_figure()
+    axes = figure.subplots()
+    for i, (label, history) in enumerate(histories.items()):
+        at = history["epoch"] if by == "epoch" else np.cumsum(history["seconds"])
+        name = f"{label}, training (mean during the epoch)"
+        axes.plot(at, history["bound"], f"C{i}.-", label=name)
+        if "test_bound" in history:
+            style = {"markerfacecolor": "none", "label": f"{label}, test (after it)"}
+            axes.plot(at, history["test_bound"], f"C{i}o--", **style)
+    axes.set(xlabel=by, ylabel="bound (nats)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    if min(len(history["epoch"]) for history in histories.values()) > 30:
+        axes.set_xscale("log")  # learning-rate stages grow as 3^i
+    legend_above(figure)
+    return finished(figure, path)
+
+
+def draw_evaluations(evaluations, folder):
+    """The pictures of one or more evaluations (label -> Evaluation)."""
+    active_units(evaluations, folder / "active_units.png")
+    bound_against_k(evaluations, folder / "bound_against_k.png")
+    normalised_weights(evaluations, folder / "normalised_weights.png")
+
+
+def active_units(evaluations, path=None):
+    """The sorted variances of E_q[z|x], one line per layer (label -> Evaluation)."""
+    figure = new_figure()
+    axes = figure.subplots()
+    for label, evaluation in evaluations.items():
+        layers = list(zip(evaluation.unit_variances, evaluation.active_units))
+        for l, (variances, active) in enumerate(layers, start=1):
+            name = f"{label}, z_{l}" if len(layers) > 1 else label
+            unit = np.arange(1, len(variances) + 1)
+            name = f"{name}: {active} active"
+            axes.plot(unit, np.sort(variances)[::-1], ".-", label=name)
+    axes.axhline(ACTIVE, color="0.5", linestyle=":", label=f"threshold {ACTIVE}")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    ylabel = "variance of E_q[z|x] over images"
+    axes.set(xlabel="latent unit, sorted", ylabel=ylabel, yscale="log")
+    legend_above(figure)
+    return finished(figure, path)
+
+
+def bound_against_k(evaluations, path=None):
+    """The k-sample bound of each labelled Evaluation, from the same weights."""
+    figure = new_figure()
+    axes = figure.subplots()
+    for label, evaluation in evaluations.items():
+        sizes, values = list(evaluation.bounds), list(evaluation.bounds.values())
+        axes.plot(sizes, values, "o-", label=f"trained: {label}")
+    axes.set(xlabel="k", ylabel="bound on log p(x) (nats)", xscale="log")
+    axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+    axes.minorticks_off()
+    legend_above(figure)
+    return finished(figure, path)
+
+
+def normalised_weights(evaluations, path=None):
+    """Left: normalised weights, largest first. Right: effective sample sizes."""
+    figure = new_figure(9, 4)
+    left, right = figure.subplots(1, 2)
+    for label, evaluation in evaluations.items():
+        name, k = f"trained: {label}", evaluation.k
+        rank = np.arange(1, k + 1)
+        # a logarithmic axis has nothing to say of what underflowed to zero
+        weights = np.maximum(evaluation.sorted_weights, 1e-300)
+        left.plot(rank, weights, ".-" if k < 10 else "-", label=name)
+        ess, bins = evaluation.effective_sample_size, np.geomspace(1, max(2, k), 25)
+        right.hist(ess, bins=bins, alpha=0.5, label=name)
+    ylabel = "normalised weight, mean over images"
+    left.set(xlabel="rank", ylabel=ylabel, xscale="log", yscale="log", ylim=(1e-12, 2))
+    xlabel = f"effective sample size of {k}, {evaluation.images} images"
+    right.set(xlabel=xlabel, ylabel="images", xscale="log")
+    legend_above(figure)
+    return finished(figure, path)
+
+
+def signal_to_noise(curves, path=None):
+    """SNR of the gradient against K, one panel for each (model, parameters).
+
+    ``curves`` is (model, parameters) -> estimator -> list of (K, SNR); what is zero is
+    left out.
+    """
+    figure = new_figure(9, 7)
+    panels = figure.subplots(2, ceil(len(curves) / 2), squeeze=False, sharex=True)
+    for axes, ((model, parameters), by_estimator) in zip(panels.T.flat, curves.items()):
+        for i, (estimator, curve) in enumerate(by_estimator.items()):
+            points = [(k, ratio) for k, ratio in curve if ratio > 0]
+            label = "all estimators" if parameters == "theta" else estimator
+            axes.plot(*zip(*points), f"C{i}.-", label=label)
+        axes.set(title=f"{model}, {parameters}", xscale="log", yscale="log")
+        axes.set(xlabel="K", ylabel="signal / noise of the gradient")
+        axes.legend(fontsize="small")
+    return finished(figure, path)
