@@ -35,7 +35,6 @@ from machine import RESULTS, median_ms, processor, sgemm_rate, versions
 from peers import missing_peers, peers
 
 import minivae as mv
-from minivae import log_weights
 from minivae.engine.batching import chunks, shards
 from minivae.engine.objective import resolve
 from minivae.engine.threads import count, each
@@ -115,17 +114,17 @@ def trained(images, layers=1, steps=STEPS):
 
 def kept_rows(model, images, B, K):
     """The part of a dense step's rows that are above rounding."""
-    kept, real = [], log_weights.above_rounding
+    kept, real = [], model.ops.coefficients
 
     def spy(*arguments):
-        keep = real(*arguments)
+        keep, *coefficients = real(*arguments)
         kept.append(keep.mean())
-        return keep
+        return keep, *coefficients
 
-    log_weights.above_rounding = spy
+    model.ops.coefficients = spy
     x = mv.binarize(images[:B], np.random.default_rng(2))
     mv.bound_and_grad(model, x, model.draw_eps(B, K, np.random.default_rng(3)))
-    log_weights.above_rounding = real
+    model.ops.coefficients = real
     return float(np.mean(kept))
 
 

@@ -18,7 +18,7 @@ from .networks import (
     gaussian_backward,
     gaussian_forward,
 )
-from .subsampling import above_rounding, take_rows, without_subnormals
+from .subsampling import in_their_places, take_rows
 
 
 def log_weights_forward(model, x, q1, eps):
@@ -89,7 +89,7 @@ def log_weights_backward(model, cache, grads, *, theta, path, score, select):
     dmu, dlog_sigma : ndarray of shape (B, L_1)
         What reaches q_1's heads.
     """
-    ops, dtype, K = model.ops, model.dtype, theta.shape[1]
+    ops, K = model.ops, theta.shape[1]
     x, eps, z, q = (cache[key] for key in ("x", "eps", "z", "q"))
     top, cache_p = len(z), {key: cache[key] for key in ("p", "p_hs", "decoder")}
     # with the plain gradient, the second pass through q below has nothing to add
@@ -97,10 +97,9 @@ def log_weights_backward(model, cache, grads, *, theta, path, score, select):
 
     # p's backward pass leaves out the rows that are below rounding, or not sampled; the
     # terms of log q cost little, and take all rows
-    keep = above_rounding(theta, path, dtype)
-    rows, coef = select(keep, np.where(keep, theta, 0))
-    coef = without_subnormals(coef, dtype).ravel()[rows]
-    path_p = without_subnormals(np.where(keep, path, 0), dtype).reshape(-1, 1)[rows]
+    keep, coef, down, path, score = ops.coefficients(theta, path, score, model.dtype)
+    rows, coef = select(keep, coef)
+    coef, down = coef.ravel()[rows], down.reshape(-1, 1)[rows]
     z_p = {l: as_rows(z[l])[rows] for l in z}
     if not isinstance(rows, slice):
         x, cache_p = x[rows // K], take_rows(cache_p, rows)
@@ -119,11 +118,8 @@ def log_weights_backward(model, cache, grads, *, theta, path, score, select):
 
     # backward through q, from the top to x: dz[l] goes to the heads that drew z_l, and
     # through them on to z_{l-1}
-    path, score = (without_subnormals(a, dtype) for a in (path, score))
     path_r, score_r = path.reshape(-1, 1), score.reshape(-1, 1)
-    dz = {l: np.zeros_like(as_rows(z[l])) for l in z}
-    for l in dz:
-        dz[l][rows] = path_p * dlog_p[l]
+    dz = {l: in_their_places(down * dlog_p[l], rows, theta.size) for l in z}
     for l in range(top, 1, -1):
         name, hs = f"q{l}", cache["q_hs"][l]
         draw = as_draws(dz[l]), eps[l], q[l][1]

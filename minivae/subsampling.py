@@ -1,24 +1,11 @@
 """Which samples go through the decoder's backward pass: those that are not below
-rounding, or fewer of them by chance, with the same mean (chapter 21).
+rounding (`minivae.kernels.coefficients`), or fewer of them by chance, with the same
+mean (chapter 21).
 """
 
 import numpy as np
 
 MOST_KEPT = 0.9  # of the rows: if more are kept, none is left out
-
-
-def above_rounding(theta, path, dtype):
-    """Which samples are large enough to change the sum over their image's samples when
-    it is rounded to ``dtype``, (B, K).
-
-    A sample is below rounding where both its coefficients are less than 1 / (2K)
-    rounding steps of the largest of its image: all such samples together add less than
-    half a rounding step to the image's sum (eqs. 21.6 and 21.7).
-    """
-    step = np.finfo(dtype).eps / (2 * theta.shape[1])
-    a, b = np.abs(theta), np.abs(path)
-    largest_a, largest_b = (c.max(axis=1, keepdims=True) for c in (a, b))
-    return (a > step * largest_a) | (b > step * largest_b)  # eq. 21.6
 
 
 def kept_rows(keep, theta):
@@ -46,12 +33,13 @@ def take_rows(cache, rows):
     return cache[rows]
 
 
-def without_subnormals(coefficients, dtype):
-    """``coefficients`` in ``dtype``, and 0 where their products could be subnormal:
-    numbers on which a processor spends a hundred cycles each (chapter 24).
-    """
-    least = np.finfo(dtype).tiny / np.finfo(dtype).eps
-    return np.where(np.abs(coefficients) < least, 0, coefficients).astype(dtype)
+def in_their_places(part, rows, n):
+    """``part``, the given rows of (n, L), among zeros for the others."""
+    if isinstance(rows, slice):  # all of them
+        return part
+    whole = np.zeros_like(part, shape=(n, *part.shape[1:]))
+    whole[rows] = part
+    return whole
 
 
 def subsampled(estimator, backward, tau, uniform):

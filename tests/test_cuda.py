@@ -19,6 +19,7 @@ from minivae.kernels import (
     adam,
     average,
     bernoulli,
+    coefficients,
     log_weight,
     noise,
     reparameterize,
@@ -44,6 +45,8 @@ KERNELS = {
     bernoulli.bernoulli_backward_kernel: "void({0}[:,:,::1], {0}[::1], {0}[:,::1])",
     log_weight.log_weight_kernel: "void(float64[:,::1], {0}[:,:,::1], {0}[:,:,::1],"
     " {0}[:,::1], float64[:,::1])",
+    coefficients.coefficients_kernel: "void(float64[:,::1], float64[:,::1],"
+    " float64[:,::1], float64, float64, boolean[:,::1], {0}[:,:,::1])",
     softmax.softmax_kernel_1: "void(float64[:,::1], float64[::1], float64[:,::1])",
     softmax.softmax_kernel_2: "void(float64[:,::1], float64[::1], float64[:,::1])",
     softmax.softmax_kernel_3: "void(float64[:,::1], float64[::1], float64[:,::1])",

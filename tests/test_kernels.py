@@ -21,6 +21,7 @@ from minivae.kernels import (
     NAMES,
     adam,
     bernoulli,
+    coefficients,
     load_ops,
     log_weight,
     matmul,
@@ -262,6 +263,30 @@ def test_log_weight(name, dtype, shape, scale):
     np.testing.assert_allclose(
         log_w, log_weight.log_weight_numpy(log_px, *args64), rtol=1e-12
     )
+
+
+@pytest.mark.parametrize("name, dtype", CASES)
+@pytest.mark.parametrize("B, K", [(1, 1), (5, 3), (7, 45)])
+def test_coefficients(name, dtype, B, K):
+    """Sizes on either side of both limits, their signs, zeros, a row of zeros and NaN:
+    all versions decide alike, to the last bit.
+    """
+    step, least = coefficients.limits(np.empty((B, K)), dtype)
+    assert least < 1e-30 and (0 < np.array([step, least]).astype(dtype)).all()
+    rng, arrays = np.random.default_rng(B), []
+    sizes = np.array([0, 0.9 * least, 1.1 * least, 0.9 * step, 1.1 * step, 1])
+    for _ in range(3):
+        array = rng.choice(sizes, (B, K)) * rng.choice([-1, 1], (B, K))
+        array[0, 0] = 1
+        arrays.append(array)
+    if B > 2:
+        arrays[0][1] = arrays[1][1] = 0
+        arrays[0][2, K // 2] = np.nan
+    got = version(coefficients, name).coefficients(*arrays, np.dtype(dtype))
+    want = coefficients.coefficients_numpy(*arrays, dtype)
+    for a, b in zip(got, want, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", (*NAMES, *LADDER))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import minivae as mv
-from minivae import log_weights, subsampling
 from minivae.kernels import NAMES, load_ops
-from minivae.subsampling import above_rounding, kept_rows, subsampled
+from minivae.kernels.coefficients import above_rounding
+from minivae.subsampling import in_their_places, kept_rows, subsampled
 
 EPS = np.finfo(np.float32).eps
 
@@ -55,6 +55,15 @@ def test_kept_rows(kept):
     np.testing.assert_array_equal(theta, keep)
 
 
+@pytest.mark.parametrize("rows", [slice(None), [], [1, 4], [0, 2, 3, 5]])
+def test_rows_in_their_places(rows):
+    whole = np.arange(12.0).reshape(6, 2)
+    rows = rows if isinstance(rows, slice) else np.array(rows, int)
+    placed = in_their_places(whole[rows], rows, 6)
+    np.testing.assert_array_equal(placed[rows], whole[rows])
+    assert (np.delete(placed, rows, axis=0) == 0).all() and placed.shape == (6, 2)
+
+
 @pytest.fixture(scope="module")
 def trained():
     """A model whose weights are uneven, in either type, with x and eps."""
@@ -67,31 +76,39 @@ def trained():
     return model, double, x, model.draw_eps(40, 50, np.random.default_rng(2))
 
 
+def keeping_all(model):
+    """``model.ops.coefficients`` by which no sample is below rounding."""
+
+    def coefficients(theta, path, score, dtype):
+        rest = (c.astype(dtype) for c in (theta, path, path, score))
+        return np.ones(theta.shape, bool), *rest
+
+    return model.ops, "coefficients", coefficients
+
+
 @pytest.mark.parametrize("estimator", ["reparam", "dreg", "rws-dreg", "piwae"])
 def test_what_is_below_rounding_is_not_missed(trained, estimator, monkeypatch):
     """Array by array, the float32 error against float64 grows by a quarter at most."""
     model, double, x, eps = trained
     options = {"m": 10} if estimator == "piwae" else {}
-    kept = []
+    kept, real = [], model.ops.coefficients
 
-    def errors(keep):
-        monkeypatch.setattr(log_weights, "above_rounding", keep)
+    def errors():
         _, got = mv.bound_and_grad(model, x, eps, "iwae", estimator, **options)
         return {name: np.linalg.norm(got[name] - exact[name]) for name in exact}
 
     def counted(*arguments):
-        keep = above_rounding(*arguments)
+        keep, *rest = real(*arguments)
         kept.append(keep.mean())
-        return keep
+        return keep, *rest
 
-    monkeypatch.setattr(
-        log_weights,
-        "above_rounding",
-        lambda theta, path, dtype: np.ones_like(theta) > 0,
-    )
-    _, exact = mv.bound_and_grad(double, x, eps, "iwae", estimator, **options)
-    everything = errors(lambda theta, path, dtype: np.ones_like(theta) > 0)
-    audible = errors(counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(*keeping_all(double))
+        _, exact = mv.bound_and_grad(double, x, eps, "iwae", estimator, **options)
+        patch.setattr(*keeping_all(model))
+        everything = errors()
+    monkeypatch.setattr(model.ops, "coefficients", counted)
+    audible = errors()
     assert 0.2 < np.mean(kept) < 0.95
     for name in exact:
         assert audible[name] < 1.25 * everything[name], name
@@ -100,11 +117,7 @@ def test_what_is_below_rounding_is_not_missed(trained, estimator, monkeypatch):
 def test_in_float64_too(trained, monkeypatch):
     _, model, x, eps = trained
     _, kept = mv.bound_and_grad(model, x, eps)
-    monkeypatch.setattr(
-        log_weights,
-        "above_rounding",
-        lambda theta, path, dtype: np.ones_like(theta) > 0,
-    )
+    monkeypatch.setattr(*keeping_all(model))
     _, everything = mv.bound_and_grad(model, x, eps)
     for name in kept:
         error = np.linalg.norm(kept[name] - everything[name])
@@ -113,14 +126,15 @@ def test_in_float64_too(trained, monkeypatch):
 
 def test_no_coefficient_is_subnormal(monkeypatch):
     """Nor could its product with another number be: weights down to 1e-45."""
-    seen, real = [], subsampling.without_subnormals
-
-    def spy(coefficients, dtype):
-        seen.append(real(coefficients, dtype))
-        return seen[-1]
-
-    monkeypatch.setattr(log_weights, "without_subnormals", spy)
     model = mv.VAE(6, (2,), ((3,),), rng=np.random.default_rng(0))
+    seen, real = [], model.ops.coefficients
+
+    def spy(*arguments):
+        keep, *coefficients = real(*arguments)
+        seen.extend(coefficients)
+        return keep, *coefficients
+
+    monkeypatch.setattr(model.ops, "coefficients", spy)
     model.params["p1.logits.W"][:] *= 60  # log-weights far apart
     x = np.eye(6, dtype=np.float32)
     eps = model.draw_eps(6, 200, np.random.default_rng(1))
