@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two processes of one thread each: the tests' arrays are too small to share
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test test-slow test-all lint gradcheck benchmark clean
+.PHONY: demo test test-slow test-compile test-all lint gradcheck benchmark clean
 
 demo: .venv/installed
 	$(BIN)/minivae demo
@@ -18,7 +18,11 @@ test: .venv/installed-test
 test-slow: .venv/installed-test
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
-test-all: test test-slow
+# Every CUDA kernel, compiled and linked for two generations of GPUs; there is none to run it
+test-compile: .venv-compile/installed
+	NO_SKIPS=1 $(ONE_THREAD) .venv-compile/bin/python -m pytest tests/test_cuda.py -k "not simulator"
+
+test-all: test test-slow test-compile
 
 lint: .venv/installed-lint
 	$(BIN)/ruff check
@@ -31,7 +35,7 @@ benchmark: .venv/installed
 	$(BIN)/python benchmarks/roofline.py
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis runs
+	rm -rf .venv .venv-compile build dist *.egg-info .pytest_cache .hypothesis runs
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/installed: setup.py pyproject.toml
@@ -42,6 +46,11 @@ clean:
 
 .venv/installed-test: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+.venv-compile/installed: setup.py pyproject.toml
+	$(PYTHON) -m venv .venv-compile
+	.venv-compile/bin/python -m pip install --quiet --editable '.[test,compile]'
 	touch $@
 
 .venv/installed-lint: .venv/installed

@@ -18,7 +18,14 @@ setup(
     package_data={"minivae": ["py.typed"], "minivae.data": ["*.gz", "README.md"]},
     install_requires=["numpy", "numba", "scipy", "matplotlib", "tqdm", "threadpoolctl"],
     extras_require={
-        "cuda": ["numba-cuda[cu13]", "cupy-cuda13x[ctk]", "cuda-pathfinder"],
+        # numba-cuda, up to 0.30.4, is not for NumPy 2.5 (minivae/kernels/device.py)
+        "cuda": [
+            "numba-cuda[cu13]",
+            "numpy<2.5",
+            "cupy-cuda13x[ctk]",
+            "cuda-pathfinder",
+        ],
+        "compile": ["numba-cuda[cu13]"],  # what compiles for a GPU, and needs none
         "download": ["pooch"],
         "lint": ["ruff==0.17.6"],
         "test": [

@@ -58,19 +58,20 @@ def adam_numba(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
 
 # cuda: a thread for each parameter. What depends on t alone is computed first, by one
 # thread, and then in the arrays' type: a double among the scalars would make doubles of
-# all the rest. t and learning_rate may be
-# numbers on the device, as in a recorded step; ``finite`` is
-# one, and whoever reads it waits for the step
+# all the rest. t and learning_rate may be numbers on the device, as in a recorded step;
+# ``finite`` is one, and whoever reads it waits for the step
 
 
 @cuda.jit
-def adam_scalars_kernel(t, learning_rate, beta1, beta2, epsilon, scalars):
+def adam_scalars_kernel(t, learning_rate, beta1, beta2, epsilon, scalars, finite):
     if cuda.grid(1) == 0:
+        count = np.float64(t[0])
         scalars[0], scalars[1] = beta1, 1 - beta1
         scalars[2], scalars[3] = beta2, 1 - beta2
-        scalars[4] = learning_rate[0] / (1 - beta1 ** t[0])
-        scalars[5] = 1 / (1 - beta2 ** t[0])
+        scalars[4] = learning_rate[0] / (1 - beta1**count)
+        scalars[5] = 1 / (1 - beta2**count)
         scalars[6] = epsilon
+        finite[0] = True
 
 
 @cuda.jit
@@ -90,11 +91,9 @@ def adam_kernel(p, g, m, v, tiny, scalars, finite):
 
 
 def adam_cuda(p, g, m, v, t, learning_rate, beta1, beta2, epsilon):
-    scalars = device_empty(7, p.dtype)
-    t, rate = (device_number(number, np.float64) for number in (t, learning_rate))
-    launch(adam_scalars_kernel, 1, t, rate, beta1, beta2, epsilon, scalars)
-    finite = device_empty(1, np.bool_)
-    finite[...] = True
+    scalars, finite = device_empty(7, p.dtype), device_empty(1, np.bool_)
+    t, rate = device_number(t, np.int64), device_number(learning_rate, np.float64)
+    launch(adam_scalars_kernel, 1, t, rate, beta1, beta2, epsilon, scalars, finite)
     tiny = np.finfo(p.dtype).tiny
     launch(adam_kernel, blocks(p.size), p, g, m, v, tiny, scalars, finite)
     return finite

@@ -8,6 +8,9 @@ Under Numba's simulator, NUMBA_ENABLE_CUDASIM=1, the host's memory is the device
 """
 
 import sys
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from math import ceil, prod
 
 import numba
@@ -23,6 +26,14 @@ if SIMULATED:  # these wait for each other by polling: let the turns be short
 # Numba warns of grids under 128 blocks; some of ours are one, and nothing to wait for
 numba.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 NO_DEVICE, NO_DRIVER = 100, (3, 35)  # of cudaError_t
+# numba-cuda, up to 0.30.4, asks for a name that NumPy 2.5 removed: it has it while the
+# file is imported that does so, and else no kernel would compile
+if not SIMULATED and find_spec("numba_cuda") and not hasattr(np, "row_stack"):
+    np.row_stack = np.vstack
+    try:
+        import_module("numba.cuda.np.arrayobj")
+    finally:
+        del np.row_stack
 
 
 def blocks(n, each=THREADS):
@@ -70,12 +81,25 @@ def require_device():
             f"device 'cuda' finds no GPU (CUDA's error {status}): nvidia-smi lists what"
             " is there, and CUDA_VISIBLE_DEVICES may hide it; or use device 'cpu'"
         )
-    if not cuda.is_available():
-        why = " ".join(str(cuda.cuda_error()).split())
+    why = numba_fails()
+    if why is not None:
         raise ModuleNotFoundError(
             "device 'cuda' has a GPU, but Numba cannot use it: pip install"
-            f" 'minivae[cuda]' ({why})"
+            " 'minivae[cuda]', or set CUDA_HOME to the folder of an installed CUDA"
+            f" ({' '.join(str(why).split())})"
         )
+
+
+@cache
+def numba_fails():
+    """What keeps Numba from launching and compiling a kernel; None, if nothing does."""
+    try:
+        if not cuda.is_available():
+            return cuda.cuda_error()
+        cuda.compile_ptx_for_current_device(lambda: None, ())
+    except Exception as error:  # of any of the libraries that a compiler needs
+        return error
+    return None
 
 
 def to_device(array):
@@ -129,16 +153,26 @@ def launch(kernel, n_blocks, *arguments):
     if SIMULATED:
         kernel[n_blocks, THREADS](*arguments)
         return
-    # CuPy's current stream is ours; Numba must not wait for it at every argument
-    stream = stream_pointer()
-    stream = cuda.external_stream(stream) if stream else 0
     arguments = [
-        cuda.as_cuda_array(a, sync=False)
-        if hasattr(a, "__cuda_array_interface__")
-        else a
-        for a in arguments
+        as_numba(a) if hasattr(a, "__cuda_array_interface__") else a for a in arguments
     ]
-    kernel[n_blocks, THREADS, stream](*arguments)
+    kernel[n_blocks, THREADS, numba_stream(stream_pointer())](*arguments)
+
+
+def as_numba(array):
+    """CuPy's ``array`` as Numba's. Its stream is left out: Numba would make an object
+    of it, and wait for it.
+    """
+    interface = array.__cuda_array_interface__ | {"stream": None}
+    return cuda.from_cuda_array_interface(interface, owner=array, sync=False)
+
+
+@cache
+def numba_stream(pointer):
+    """Numba's object for a stream. Numba finds a launch that it has prepared by that
+    object, so there is one for all times.
+    """
+    return cuda.external_stream(pointer) if pointer else 0
 
 
 def stream_pointer():
