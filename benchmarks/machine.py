@@ -1,6 +1,7 @@
 """What the benchmarks have in common: this machine's peaks, medians and versions."""
 
 import platform
+import sys
 import time
 import warnings
 from importlib import metadata
@@ -10,7 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from minivae.engine.recording import recorded
-from minivae.kernels.device import SIMULATED
+from minivae.kernels.device import SIMULATED, require_device
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -52,6 +53,15 @@ def device_ms(function, *arguments, calls=20, repeats=50):
 def recordings_must_succeed():
     """A step that was not recorded is not timed in the place of one that was."""
     warnings.filterwarnings("error", message="the step is not replayed")
+
+
+def need_gpu():
+    """End the program with exit code 2, and one line that says what is missing."""
+    try:
+        require_device()
+    except (OSError, ModuleNotFoundError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
 def card():

@@ -13,6 +13,7 @@ from .engine.batching import shards
 from .engine.checks import check_finite, check_grey, check_seed, check_size, check_x
 from .engine.interrupt import interruptible
 from .engine.noise import draw_eps
+from .engine.recording import repeat
 from .engine.report import progress_bar
 from .engine.threads import each
 from .gaussian import kl_to_standard_normal
@@ -194,14 +195,19 @@ def draw_weights(model, x, k, seed, images):
     q1, _ = encoder_forward(model, x)
     log_w, log_px = np.empty((len(x), k), like=x), np.zeros(len(x), like=x)
     means = [np.zeros((len(x), L), like=x) for L in model.latent_dims[1:]]
-    for start in range(0, k, SAMPLES):
-        block = slice(start, min(start + SAMPLES, k))
-        step, n = start // SAMPLES, block.stop - start
+
+    def draw_block(step, n=SAMPLES):
+        """``n`` samples, the first of which has the number step * SAMPLES."""
+        columns = step * SAMPLES + np.arange(n, like=x)
         eps = draw_eps(model, seed, epoch=0, step=step, images=images, k=n)
-        log_w[:, block], cache = log_weights_forward(model, x, q1, eps)
-        log_px += cache["log_px"].sum(axis=1) / k
+        log_w[:, columns], cache = log_weights_forward(model, x, q1, eps)
+        log_px[:] += cache["log_px"].sum(axis=1) / k
         for l, mean in enumerate(means, start=2):
             mu = cache["q"][l][0].reshape(len(x), -1, mean.shape[1])
             mean += mu.sum(axis=1) / k
+
+    repeat(draw_block, k // SAMPLES, model.device)
+    if k % SAMPLES:
+        draw_block(k // SAMPLES, k % SAMPLES)
     kl = log_px - log_w.mean(axis=1) if means else kl_to_standard_normal(*q1)
     return log_w, log_px, kl, q1[0], *means

@@ -333,8 +333,9 @@ def step_gradient(training, indices, epoch, step, select=kept_rows):
 
     values, grads = sum_gradients(add, model, B, settings.k)
     value = values.mean()
-    baseline = training.state["baseline"]
-    baseline[...] = BASELINE_DECAY * baseline + (1 - BASELINE_DECAY) * value
+    if objective.has_baseline:
+        baseline = training.state["baseline"]
+        baseline[...] = BASELINE_DECAY * baseline + (1 - BASELINE_DECAY) * value
     return value, grads
 
 

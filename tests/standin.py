@@ -2,7 +2,8 @@
 reference versions for the cuda ones, and SciPy's BLAS for cuBLAS.
 
 What would make the host wait for the device, or could not be recorded in a CUDA graph,
-is written down in `EVENTS`; what CuPy refuses raises TypeError.
+is written down in `EVENTS`, what CuPy would launch in `LAUNCHES`; what CuPy refuses
+raises TypeError.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ from numba.extending import get_cython_function_address
 from minivae import kernels
 from minivae.kernels import device, matmul
 
-EVENTS = []
+EVENTS, LAUNCHES = [], []
 # NumPy's functions that the package hands device arrays to, and their keywords: CuPy
 # has each of them. Its eye and full refuse the keyword device, which NumPy hands on
 FUNCTIONS = {
@@ -43,9 +44,17 @@ def wrap(value):
 
 def method(name):
     def call(self, *args, **kwargs):
-        return wrap(getattr(self.inside, name)(*raw(args), **kwargs))
+        result = getattr(self.inside, name)(*raw(args), **kwargs)
+        note(name, result, self.inside)
+        return wrap(result)
 
     return call
+
+
+def note(name, result, source=None):
+    """Write a launch down: where something new is computed, be it as small as it is."""
+    if np.size(result) and (source is None or not np.shares_memory(result, source)):
+        LAUNCHES.append(name)
 
 
 def waits(name):
@@ -94,10 +103,13 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
         if isinstance(key, np.ndarray) and key.dtype == bool:
             EVENTS.append("mask")
         view = self.inside[key]  # a number is an array of no axes, and a view
+        if isinstance(view, np.ndarray):
+            note("take", view, self.inside)
         return wrap(view if isinstance(view, np.ndarray) else self.inside[key, ...])
 
     def __setitem__(self, key, value):
         self.inside[raw(key)] = raw(value)
+        note("copy", self.inside[raw(key)])
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=(), **kwargs):
         if method != "__call__" or kwargs:
@@ -106,6 +118,7 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
             EVENTS.append("matmul")  # CuPy's does not let itself be recorded
         with np.errstate(all="ignore"):  # a GPU warns of nothing
             result = ufunc(*raw(inputs), *raw(out))
+        note(ufunc.__name__, result)
         return out[0] if out else wrap(result)
 
     def __array_function__(self, function, types, args, kwargs):
@@ -114,7 +127,10 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
             return NotImplemented
         if name == "asarray" and isinstance(args[0], np.ndarray):
             return wrap(args[0].copy())  # a copy to the device
-        return wrap(function(*raw(args), **kwargs))
+        result = function(*raw(args), **kwargs)
+        if name not in ("empty", "empty_like"):
+            note(name, result)
+        return wrap(result)
 
 
 class HostBlas:
@@ -136,6 +152,7 @@ class HostBlas:
     @staticmethod
     def called(function):
         def gemm(handle, op_a, op_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
+            LAUNCHES.append("product")
             assert lda >= max(1, k if op_a else m) and ldc >= max(1, m)
             assert ldb >= max(1, n if op_b else k)
             op_a, op_b = (ctypes.c_char(b"NT"[op : op + 1]) for op in (op_a, op_b))
@@ -148,13 +165,24 @@ class HostBlas:
         return gemm
 
 
+# kernels that write their result over their first argument, as the cuda versions do
+IN_PLACE = ("tanh_numpy", "tanh_backward_numpy", "bernoulli_backward_numpy")
+
+
 def on_device(function):
     """A kernel's reference version, called with the device's arrays."""
 
     def call(*args, **kwargs):
         kwargs = {name: raw(value) for name, value in kwargs.items()}
         with np.errstate(all="ignore"):
-            return wrap(function(*raw(args), **kwargs))
+            result = function(*raw(args), **kwargs)
+        if function.__name__ in IN_PLACE:
+            args[0].inside[...] = result
+            result = args[0].inside
+        first = result[0] if isinstance(result, tuple) else result
+        for _ in range(function.__name__.startswith("adam") + 1):  # and its scalars
+            note(function.__name__, 1 if first is None else first)
+        return wrap(result)
 
     return call
 
@@ -178,3 +206,4 @@ def install(monkeypatch):
     monkeypatch.setattr(matmul, "handle", lambda stream: (None, None))
     monkeypatch.setattr(matmul, "stream_pointer", lambda: 0)
     EVENTS.clear()
+    LAUNCHES.clear()

@@ -1,7 +1,10 @@
 """Training and evaluation on device "cuda", with a stand-in for the GPU."""
 
+import importlib
 import inspect
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +13,12 @@ import standin
 import minivae as mv
 from minivae import evaluation, training
 from minivae.check import TOLERANCE
-from minivae.engine import batching, gpu
+from minivae.engine import batching, gpu, recording
 from minivae.engine.registry import bound_names
 from minivae.gradcheck import check_pieces, examples, small_model
+from minivae.gradient import gradient
 from minivae.kernels import matmul
-from minivae.subsampling import subsample
+from minivae.subsampling import kept_rows, subsample
 
 DEPTHS = {1: ((3,), ((5,),)), 2: ((4, 3), ((6, 5), (4, 5)))}
 
@@ -138,6 +142,60 @@ def test_a_run_is_the_same_on_both(bound, estimator, backward, depth, steps):
     assert len(steps) == 9
 
 
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("backward", ["all", "sparse"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_products_as_late_as_can_be(monkeypatch, likelihood, backward, depth):
+    """The second stream may take them only when the chain of the backward pass is done:
+    nothing that they read has been written over by then.
+    """
+    late = []
+
+    @contextmanager
+    def products_aside(grads):
+        if not isinstance(grads.vector, standin.DeviceArray):
+            yield
+            return
+        waiting = []
+        grads.aside = waiting.append
+        yield
+        del grads.aside
+        late.extend(waiting)
+        for product in waiting:
+            product()
+
+    monkeypatch.setattr(batching, "products_aside", products_aside)
+    monkeypatch.setattr(batching, "GPU_CHUNK_ROWS", 16)  # two chunks
+    assert_same(*both_runs(depth, likelihood=likelihood, epochs=1, backward=backward))
+    assert len(late) > 10
+
+
+def test_launches_of_a_step(monkeypatch):
+    """A small one takes the device longer than what it computes: none is added without
+    notice. 27 are products, seven of these for biases.
+    """
+    seen = []
+
+    def counted(step):
+        def call():
+            standin.LAUNCHES.clear()
+            step()
+            seen.append([*standin.LAUNCHES])
+
+        return call
+
+    monkeypatch.setattr(gpu, "recorded", counted)
+    model = mv.VAE(
+        9, (3,), ((5, 4),), rng=np.random.default_rng(0), device="cuda", kernels="cuda"
+    )
+    images = np.random.default_rng(1).random((8, 9))
+    mv.train(model, images, batch=8, k=4, epochs=1, progress=False)
+    assert [name for name in seen[0] if name == "product"] == 27 * ["product"]
+    assert len(seen[0]) == 76
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    assert len(importlib.import_module("predict").step(100, 50)) == len(seen[0])
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli-grey", "gaussian"])
 def test_other_likelihoods(likelihood, steps):
     assert_same(*both_runs(likelihood=likelihood, epochs=2))
@@ -212,6 +270,48 @@ def test_no_sample_kept(likelihood, depth):
     compare(*grads)
     for name, grad in grads[0].items():
         assert (grad == 0).all() == name.startswith("p"), name
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_rows_below_rounding_and_subnormals(depth):
+    """Weights down to 1e-45: the device leaves out and sets to zero what the host does.
+    A recorded step, whose number of rows is fixed, has zeros for what is left out.
+    """
+    rng, seen = np.random.default_rng(2), []
+    x = np.eye(9, dtype=np.float32)
+    host, there = models(np.float32, depth)
+    eps = host.draw_eps(9, 100, rng)
+
+    def spied(ops):
+        real = ops.coefficients
+
+        def coefficients(*arguments):
+            results = real(*arguments)
+            seen.append([getattr(array, "inside", array) for array in results])
+            return results
+
+        return coefficients
+
+    grads = []
+    fixed = partial(gpu.rows_of_capacity, backward="all", tau=0.1, growth=1)
+    for model, select in ((host, kept_rows), (there, kept_rows), (there, fixed)):
+        if select is kept_rows:
+            model.params["p1.logits.W"][...] = 60 * model.params["p1.logits.W"]
+            model.ops.coefficients = spied(model.ops)
+        grads.append(model.params.zeros())
+        on = model.to_device
+        inputs = on(x), [on(e) for e in eps], mv.BOUNDS["iwae"], mv.ESTIMATORS["dreg"]
+        gradient(model, *inputs, grads[-1], select=select)
+    for (keep, *coefficients), on_there, recorded in zip(*[iter(seen)] * 3):
+        assert 0 < keep.mean() < 0.5
+        tiny = np.finfo(np.float32).tiny / np.finfo(np.float32).eps
+        for array in coefficients:
+            assert (np.abs(array[array != 0]) >= tiny).all()
+        for other in (on_there, recorded):
+            for got, want in zip(other, (keep, *coefficients)):
+                np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-5)
+    for other in grads[1:]:
+        compare(grads[0], other, 1e-4)
 
 
 @pytest.mark.parametrize("counted", [0, 3, 4, 5, 12])
@@ -337,7 +437,20 @@ def test_what_a_model_can_do(depth):
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_evaluation(depth, monkeypatch):
-    """Two blocks of images, and a k that no block of samples divides."""
+    """Two blocks of images, and a k that no block of samples divides. A whole block of
+    samples can be recorded: in it the host looks at no number.
+    """
+    calls = []
+
+    def watched(step):
+        def call():
+            before = len(standin.EVENTS)
+            step()
+            calls.append(standin.EVENTS[before:])
+
+        return call
+
+    monkeypatch.setattr(recording, "recorded", watched)
     monkeypatch.setitem(evaluation.IMAGES, "cuda", 12)
     images = np.random.default_rng(1).random((20, 9))
     host, there = (
@@ -349,6 +462,7 @@ def test_evaluation(depth, monkeypatch):
     for key, value in host.items():
         if key != "unit_variances":
             assert there[key] == pytest.approx(value, rel=1e-9)
+    assert calls == [[]] * 4  # 2 blocks of images, 20 and 20 samples
 
 
 def test_gradients_of_the_pieces():

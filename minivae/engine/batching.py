@@ -11,6 +11,7 @@ from math import ceil
 
 import numpy as np
 
+from .recording import products_aside
 from .threads import count, each
 
 SHARD_ROWS = 64  # rows of a shard below which another thread costs more than it gives
@@ -57,7 +58,7 @@ def map_images(function, model, batch, k):
         return [function(part) for part in chunks(shard, k, model.device)]
 
     by_shard = each(on_shard, shards(0, batch, k, model.device))
-    return np.concatenate([array for arrays in by_shard for array in arrays])
+    return end_to_end([array for arrays in by_shard for array in arrays])
 
 
 def sum_gradients(add, model, batch, k):
@@ -77,11 +78,19 @@ def sum_gradients(add, model, batch, k):
 
     def on_shard(shard):
         grads = model.params.uninitialised_like()
-        values = [add(part, grads) for part in chunks(shard, k, model.device)]
-        return np.concatenate(values), grads
+        values = []
+        for part in chunks(shard, k, model.device):
+            with products_aside(grads):
+                values.append(add(part, grads))
+        return end_to_end(values), grads
 
     by_shard = each(on_shard, shards(0, batch, k, model.device))
     values, (grads, *others) = zip(*by_shard)
     for other in others:  # grads.vector is all its arrays, end to end
         grads.vector += other.vector
-    return np.concatenate(values), grads
+    return end_to_end(values), grads
+
+
+def end_to_end(arrays):
+    """The arrays as one; a single one is not copied."""
+    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]

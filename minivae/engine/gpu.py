@@ -30,8 +30,13 @@ def epochs_on_gpu(training, step_gradient, take_step, run_epoch):
     batch, n, growth = settings.batch, len(training.images), 1
     steps = {}  # images of a step -> the recorded step
     rate_of = model.to_device(np.zeros(training.steps))
-    order, total = model.to_device(np.arange(n)), model.to_device(np.zeros(1))
-    epoch_now, step_now = (model.to_device(np.zeros(1, np.int64)) for _ in range(2))
+    # a row for each step; the last may be filled up with a few of no image
+    order = model.to_device(np.zeros((training.steps, batch), np.int64))
+    epoch_now = model.to_device(noise.words_of_epoch(0))
+    step_now, total = (
+        model.to_device(np.zeros(1, np.int64)),
+        model.to_device(np.zeros(1)),
+    )
     restorable = [group.vector for group in (model.params, adam.m, adam.v)]
     restorable += [adam.t, *training.state.values()]
 
@@ -40,11 +45,10 @@ def epochs_on_gpu(training, step_gradient, take_step, run_epoch):
         select = partial(rows_of_capacity, **how)
 
         def step():
-            indices = order[step_now * batch + np.arange(size, like=order)]
-            rate = rate_of[step_now]
+            indices, rate = order[step_now].ravel()[:size], rate_of[step_now]
             np.add(step_now, 1, out=step_now)
-            epoch, number = epoch_now[0], step_now[0]
-            value, grads = step_gradient(training, indices, epoch, number, select)
+            now = epoch_now, step_now
+            value, grads = step_gradient(training, indices, *now, select)
             take_step(training, grads, rate)
             np.add(total, size * value, out=total)
 
@@ -54,8 +58,9 @@ def epochs_on_gpu(training, step_gradient, take_step, run_epoch):
         nonlocal growth
         before = [array.copy() for array in restorable]
         permutation = noise.generator(settings.seed, epoch, 0).permutation(n)
-        order[...] = model.to_device(permutation)
-        epoch_now[...], step_now[...], total[...] = epoch, 0, 0
+        order.ravel()[:n] = model.to_device(permutation)
+        epoch_now[...] = model.to_device(noise.words_of_epoch(epoch))
+        step_now[...], total[...] = 0, 0
         rate_of[...] = model.to_device(rates)
         for start in range(0, n, batch):
             size = min(batch, n - start)
@@ -97,7 +102,7 @@ def rows_of_capacity(keep, theta, *, backward, tau, growth):
     rows = np.empty_like(before)
     index = np.where(keep, before - 1, total + numbers - before)  # eq. 25.1
     rows[index] = numbers
-    return rows[:most], np.where(total > most, np.nan, theta)
+    return rows[:most], np.where(total > most, theta.dtype.type(np.nan), theta)
 
 
 def capacity(B, K, *, backward, tau, growth):

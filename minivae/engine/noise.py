@@ -2,7 +2,8 @@
 image and its index there. So a run needs no generator's state, and it does not matter
 which thread draws, or how many there are (chapter 23).
 
-epoch and step may be numbers on the device (`minivae.kernels.device`).
+step may be a number on the device (`minivae.kernels.device`), and epoch what
+`words_of_epoch` makes of it, there.
 """
 
 from functools import cache
@@ -24,6 +25,18 @@ def generator(seed, *key):
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
+def words_of_epoch(epoch):
+    """The counter's last word for each stream, (256,): an epoch as a recorded step has
+    it, to which each operation is another launch.
+    """
+    return epoch << 8 | np.arange(256)
+
+
+def word_of(epoch, stream):
+    """The counter's last word: the epoch and the stream."""
+    return epoch << 8 | stream if isinstance(epoch, int) else epoch[stream]
+
+
 def uniform(ops, seed, epoch, step, stream, images, shape):
     """Numbers in [0, 1) for each of ``images``, a slice: (B, *shape) float32."""
     return draw(ops.uniform, seed, epoch, step, stream, images, shape)
@@ -36,8 +49,8 @@ def normal(ops, seed, epoch, step, stream, images, shape):
 
 def binarize(ops, seed, epoch, step, images, grey):
     """Ones with the probabilities ``grey`` (B, D), else zeros, of its type."""
-    key, stream = seed_key(seed), epoch << 8 | PIXELS
-    return ops.binarize(key, images.start, grey, step, stream)
+    word = word_of(epoch, PIXELS)
+    return ops.binarize(seed_key(seed), images.start, grey, step, word)
 
 
 def draw_eps(model, seed, epoch, step, images, k):
@@ -55,5 +68,5 @@ def draw_eps(model, seed, epoch, step, images, k):
 def draw(kernel, seed, epoch, step, stream, images, shape):
     """``kernel``'s numbers for a slice of images, (B, *shape)."""
     key, B, n = seed_key(seed), images.stop - images.start, prod(shape)
-    numbers = kernel(key, images.start, B, n, step, epoch << 8 | stream)
+    numbers = kernel(key, images.start, B, n, step, word_of(epoch, stream))
     return numbers.reshape(B, *shape)

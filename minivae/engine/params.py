@@ -137,8 +137,20 @@ class Params(dict):
         """Add the matrix product a b, by a version's ``matmul``; the first is written
         in place.
         """
-        if name in self.uninitialised:
-            self.uninitialised.remove(name)
-            matmul(a, b, out=self[name])
-        else:
-            self[name] += matmul(a, b)
+        first = name in self.uninitialised
+        self.uninitialised.discard(name)
+
+        def product():
+            if first:
+                matmul(a, b, out=self[name])
+            else:
+                self[name] += matmul(a, b)
+
+        self.aside(product)
+
+    @staticmethod
+    def aside(product):
+        """Where the products are computed: here and now. On a GPU
+        `minivae.engine.recording.products_aside` puts a second stream in its place.
+        """
+        product()

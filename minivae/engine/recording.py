@@ -5,7 +5,10 @@ import weakref
 from contextlib import contextmanager
 from functools import cache
 
+import numpy as np
+
 from ..kernels import device
+from ..kernels.device import on_host
 
 WARM = 2  # calls of a step before it is recorded: they compile, and fill the pool
 
@@ -30,6 +33,58 @@ def queue():
 def own_stream():
     """One for all times: CuPy's memory and cuBLAS's handle belong to a stream."""
     return device.arrays().cuda.Stream(non_blocking=True)
+
+
+@contextmanager
+def products_aside(grads):
+    """On a GPU, the products that `Params.add_product` adds to ``grads``, inside, are
+    queued on a second stream: nothing waits for them, and so they fill what the chain
+    of the backward pass leaves free. At the end the first stream waits for the second.
+    """
+    if on_host(grads.vector) or not hasattr(device.arrays(), "cuda"):
+        yield
+        return
+    first, second = device.arrays().cuda.get_current_stream(), second_stream()
+    products = []  # they hold their factors, whose memory must not have a new owner yet
+
+    def aside(product):
+        products.append(product)
+        second.wait_event(first.record())
+        with second:
+            product()
+
+    grads.aside = aside
+    try:
+        yield
+    finally:
+        del grads.aside
+        first.wait_event(second.record())
+
+
+@cache
+def second_stream():
+    """As `own_stream`."""
+    return device.arrays().cuda.Stream(non_blocking=True)
+
+
+def repeat(function, n, on):
+    """``function(0)`` to ``function(n - 1)``, ``on`` a device. On a GPU the number is
+    one of its own, so that the calls can be replayed.
+    """
+    if on == "cpu":
+        for i in range(n):
+            function(i)
+        return
+    number = device.to_device(np.zeros(1, np.int64))
+
+    def step():
+        function(number)
+        np.add(number, 1, out=number)
+
+    with queue():
+        call = recorded(step)
+        for _ in range(n):
+            call()
 
 
 def recorded(step):

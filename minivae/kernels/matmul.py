@@ -67,8 +67,8 @@ def layout(a):
     """
     rows, columns = a.shape
     down, right = (stride // a.itemsize for stride in a.strides)
-    if right == 1 or a.size == 0:  # of nothing, the strides may be anything
-        return 0, max(down, columns, 1)  # of a single row, down may be
+    if right == 1:
+        return 0, max(down, columns)  # of a single row, down may be anything
     if down == 1:
         return 1, max(right, rows)
     raise ValueError(f"a factor must lie in rows or in columns; got {a.strides} bytes")
@@ -78,9 +78,14 @@ def matmul_cuda(a, b, out=None):
     if a.ndim == 1:  # one row
         out = None if out is None else out.reshape(1, -1)
         return matmul_cuda(a.reshape(1, -1), b, out).reshape(-1)
+    if a.dtype != b.dtype:  # or cuBLAS would read the one as if it were the other
+        raise TypeError(f"factors of two types, {a.dtype} and {b.dtype}")
     (M, N), (_, O) = a.shape, b.shape
     if out is None:
         out = device_empty((M, O), a.dtype)
+    if min(M, N) == 0:  # a sum of nothing, where a step keeps no sample
+        out[...] = 0
+        return out
     single, cublas = a.dtype == np.float32, library()
     gemm = cublas.cublasSgemm_v2 if single else cublas.cublasDgemm_v2
     real = ctypes.c_float if single else ctypes.c_double
