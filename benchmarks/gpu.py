@@ -7,29 +7,45 @@ The model is the paper's, 784-200-200-50, float32, IWAE. A step's time is an epo
 the number of its steps, as `minivae train` has it, with everything: the order, the
 pixels, eps, Adam. PyTorch binarizes on the card, too; "torch.compile" replays a CUDA
 graph of the forward pass and one of the backward pass, "torch.compile, one graph" a
-graph of the whole step, as minivae does.
+graph of the whole step, as minivae does. Each size has a process of its own, so that
+nothing compiled for one is used for another.
+
+Products are float32's on either side. A second column is measured with TF32 allowed to
+both, by which a product's factors are rounded to 10 bits: PyTorch by its switch,
+minivae, whose products are cuBLAS's own and not CuPy's, by cuBLAS's.
 """
 
 import json
+import os
+import subprocess
+import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
-from machine import card, processor, recordings_must_succeed, versions
+from machine import card, need_gpu, processor, recordings_must_succeed, versions
 from peers import torch_peer
 
 import minivae as mv
+from minivae.engine.recording import own_stream, second_stream
 from minivae.engine.threads import count
+from minivae.kernels import matmul
 from minivae.kernels.device import SIMULATED
 
 # batch, K, steps of an epoch on the GPU and on the CPU; torch.compile takes a minute
 SIZES = ((100, 50, 300, 20), (1000, 50, 60, 3), (100, 1, 300, 50), (20, 50, 300, 50))
 COMPILED = SIZES[:2]
-EPOCHS, CURVE_IMAGES, CURVE, EVALUATED, SCHEDULE = 4, 20_000, 3, 200, 3280
+EPOCHS, CURVE_IMAGES, CURVE, SCHEDULE = 4, 20_000, 3, 3280
+EVALUATED = {"cpu": 200, "cuda": 10_000}  # images
+TF32 = 3  # CUBLAS_TF32_TENSOR_OP_MATH
+FOLDER = Path(__file__).parent
 X_DIM, SHAPES, WEIGHTS = 784, ((50,), ((200, 200),)), 5000
 if SIMULATED:  # to try the program itself
-    SIZES, COMPILED, EPOCHS, CURVE, EVALUATED = ((4, 3, 2, 2),), (), 2, 1, 3
-    X_DIM, SHAPES, WEIGHTS = 9, ((2,), ((4,),)), 20
+    SIZES, COMPILED, EPOCHS, CURVE = ((4, 3, 2, 2),), (), 2, 1
+    EVALUATED = {"cpu": 3, "cuda": 5}
+    FOLDER = Path(__file__).parent
+X_DIM, SHAPES, WEIGHTS = 9, ((2,), ((4,),)), 20
 
 
 def new_model(device, images):
@@ -68,13 +84,29 @@ def torch_ms(images, batch, k, steps, mode):
     return 1e3 * float(np.median(times[1:])) / steps
 
 
-def race(images, size):
+def allow_tf32():
+    """To cuBLAS in both of minivae's streams, and to PyTorch."""
+    for stream in (own_stream(), second_stream()):
+        handle, _ = matmul.handle(stream.ptr)
+        matmul.succeed(matmul.library().cublasSetMathMode(handle, TF32))
+    if find_spec("torch"):
+        import torch
+
+        torch.set_float32_matmul_precision("high")
+
+
+def race(number, tf32):
     """Milliseconds of a step of a size, by contender; or why there are none."""
+    recordings_must_succeed()
+    if tf32:
+        allow_tf32()
+    size, images = SIZES[number], training_images()
     batch, k, steps, cpu_steps = size
     ms = {}
     for name, backward in (("minivae", "all"), ("minivae, sparse", "sparse")):
         here = images, batch, k
-        ms[f"{name}, CPU"] = ms_per_step("cpu", *here, cpu_steps, backward)
+        if not tf32:
+            ms[f"{name}, CPU"] = ms_per_step("cpu", *here, cpu_steps, backward)
         ms[f"{name}, GPU"] = ms_per_step("cuda", *here, steps, backward)
     modes = {"PyTorch": "eager"}
     if size in COMPILED:
@@ -84,8 +116,25 @@ def race(images, size):
             ms[name] = torch_ms(images, batch, k, steps, mode)
         except Exception as error:  # a peer's failure is a result, too
             ms[name] = f"failed: {error!r:.200}"
-    print(batch, k, ms, flush=True)
-    return {"batch": batch, "K": k, "ms": ms}
+    return ms
+
+
+def in_a_process(number, tf32):
+    """`race` in a process of its own."""
+    code = (
+        f"import json; from gpu import race; print(json.dumps(race({number}, {tf32})))"
+    )
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(FOLDER), str(FOLDER.parent)])
+    }
+    command = [sys.executable, "-c", code]
+    output = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
+    return json.loads(output.stdout.decode().splitlines()[-1])
+
+
+def training_images():
+    images = mv.load("mnist").train_images
+    return images[:8, 300:309].copy() if SIMULATED else images
 
 
 def curves(images):
@@ -111,34 +160,40 @@ def evaluations(images):
     for device in ("cpu", "cuda"):
         model = new_model(device, images)
         mv.evaluate(model, images[:2], WEIGHTS, progress=False)  # compiles
-        start = time.perf_counter()
-        nll = mv.evaluate(model, images[:EVALUATED], WEIGHTS, progress=False).nll
-        result[device] = {"seconds": time.perf_counter() - start, "nll": nll}
+        for n in sorted({EVALUATED["cpu"], EVALUATED[device]}):
+            start = time.perf_counter()
+            nll = mv.evaluate(model, images[:n], WEIGHTS, progress=False).nll
+            seconds = time.perf_counter() - start
+            result[f"{n:,} images, {device}"] = {"seconds": seconds, "nll": nll}
     return result
+
+
+def figures(ms, name):
+    """A contender's time, and how many times as fast minivae's step is on the GPU."""
+    if name not in ms:
+        return "-", "-"
+    if isinstance(ms[name], str):  # it failed
+        return ms[name], "-"
+    return f"{ms[name]:.3f}", f"{ms[name] / ms['minivae, GPU']:.2f} times"
 
 
 def tables(result):
     """The Markdown of what has been measured so far."""
     lines = [result["machine"]]
     for row in result["steps"]:
-        ms = row["ms"]
-        peers = [
-            t
-            for name, t in ms.items()
-            if name.startswith("torch.compile") and not isinstance(t, str)
-        ]
+        both = [row["ms"], row.get("ms_tf32", {})]
         lines += ["", f"Batch {row['batch']}, K = {row['K']}:", ""]
-        lines += ["| | ms per step | minivae, GPU, is as fast |", "|---|---|---|"]
-        for name, t in ms.items():
-            figures = (
-                f"{t:.3f} | {t / ms['minivae, GPU']:.2f} times"
-                if not isinstance(t, str)
-                else f"{t} | "
-            )
-            lines.append(f"| {name} | {figures} |")
-        if peers:
-            ratio = min(peers) / ms["minivae, GPU"]
-            lines += ["", f"Against the fastest torch.compile: {ratio:.2f} (target 1)."]
+        lines += ["| | float32, ms per step | minivae, GPU, is as fast | TF32 | |"]
+        lines += ["|---" * 5 + "|"]
+        for name in row["ms"]:
+            cells = [cell for ms in both for cell in figures(ms, name)]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        for how, ms in zip(("float32", "TF32"), both):
+            times = [t for name, t in ms.items() if name.startswith("torch.compile")]
+            if times := [t for t in times if not isinstance(t, str)]:
+                ratio = min(times) / ms["minivae, GPU"]
+                against = f"Against the fastest torch.compile, {how}: {ratio:.2f}"
+                lines += ["", f"{against}{' (target 1)' * (how == 'float32')}."]
     if "epoch_seconds" in result:
         seconds = float(np.mean(result["epoch_seconds"]))
         lines += [
@@ -159,20 +214,19 @@ def tables(result):
             lines.append(f"| {epoch} | {' | '.join(both)} |")
     if "evaluation" in result:
         found = (
-            f"{e['seconds']:.2f} s on {device} ({e['nll']:.3f} nats)"
-            for device, e in result["evaluation"].items()
+            f"{e['seconds']:.2f} s for {what} ({e['nll']:.3f} nats)"
+            for what, e in result["evaluation"].items()
         )
-        what = f"NLL of {EVALUATED} images with {WEIGHTS:,} weights each"
-        lines += ["", f"{what}: {', '.join(found)}."]
+        target = f"target for {EVALUATED['cuda']:,} on cuda: 10 s"
+        lines += ["", f"NLL with {WEIGHTS:,} weights: {', '.join(found)}; {target}."]
     return lines
 
 
 def main(out):
     """Measure, and write into the folder ``out``, after each measurement again."""
+    need_gpu()
     recordings_must_succeed()
-    images = mv.load("mnist").train_images
-    if SIMULATED:
-        images = images[:8, 300:309].copy()
+    images = training_images()
     packages = "numpy", "numba", "numba-cuda", "cupy-cuda13x", "torch"
     machine = f"{card()}; {processor()}, {count()} threads"
     machine += f"; {versions(*packages)}; medians of {EPOCHS - 1} epochs"
@@ -189,7 +243,13 @@ def main(out):
     for what, measure in (("curves", curves), ("evaluation", evaluations)):
         result[what] = measure(images)
         save()
-    for size in SIZES:
-        result["steps"].append(race(images, size))
+    for number, (batch, k, *_) in enumerate(SIZES):
+        row = {"batch": batch, "K": k, "ms": in_a_process(number, False)}
+        print(row, flush=True)
+        result["steps"].append(row)
+        save()
+    for number, row in enumerate(result["steps"] if not SIMULATED else ()):
+        row["ms_tf32"] = in_a_process(number, True)
+        print(row, flush=True)
         save()
     print("\n".join(tables(result)), f"\n\nwritten: {out / 'training.md'}")

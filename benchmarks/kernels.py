@@ -7,12 +7,14 @@ thread that copies an array of 2 MB. Run it with nothing else running:
 
     python benchmarks/kernels.py [--plot]
     python benchmarks/kernels.py --device cuda --out FOLDER
+    python benchmarks/kernels.py --predict h100
 
 Writes kernels.json and kernels.md into results; --plot draws them, and training.json
 where it is there. With --device cuda the versions are numba and all of CUDA's, each of
 these recorded twenty times in a graph, and "of copy" is of a copy in the GPU's own
 memory. The sizes are fifty images, and four thousand: at these, for CUDA alone, the
-arrays of most kernels are more than a GPU's cache holds. "MB" says of which.
+arrays of most kernels are more than a GPU's cache holds. "MB" says of which. With
+--predict nothing is measured: predict.py says what a step should take on that card.
 """
 
 import argparse
@@ -27,10 +29,12 @@ from machine import (
     copy_rate,
     device_ms,
     median_ms,
+    need_gpu,
     processor,
     recordings_must_succeed,
     versions,
 )
+from predict import CARDS, write_prediction
 from threadpoolctl import threadpool_limits
 
 from minivae.engine.recording import queue
@@ -38,6 +42,7 @@ from minivae.kernels import (
     NAMES,
     adam,
     bernoulli,
+    coefficients,
     log_weight,
     noise,
     reparameterize,
@@ -61,6 +66,7 @@ class Case(NamedTuple):
     arguments: tuple
     elements: int
     n_bytes: int
+    numbers: tuple = ()  # positions of arguments that are the step's own numbers
 
 
 def cases(B, dtype=np.float32):
@@ -75,15 +81,16 @@ def cases(B, dtype=np.float32):
     log_w, path = normal(B, K).astype(np.float64), normal(B, K)
     h, bias, dz, n = normal(B * K, H), normal(H), normal(B, K, L), PARAMETERS
     state = [normal(n), normal(n), normal(n), normal(n) ** 2]
-    key, counter = (1, 2), (1, 1)  # the step and the stream
+    key, counter = (1, 2), (1, 1)  # the step, epoch and stream
 
-    def case(file, function, arguments, output, passes):
+    def case(file, function, arguments, output, passes, numbers=()):
         label = function.replace("_backward", " backward")
         work = output.size, passes * output.nbytes
-        return Case(label, file, function, arguments, *work)
+        return Case(label, file, function, arguments, *work, numbers)
 
     logits, draw = (a, b, x), (dz, eps, heads[1], path, -path)
     settings = (1, 1e-3, 0.9, 0.999, 1e-8)
+    rows, itself = [normal(B, K).astype(np.float64) for _ in range(3)], np.dtype(dtype)
     return [
         case(bernoulli, "bernoulli", logits, a, 1),
         case(bernoulli, "bernoulli_backward", logits, a, 2),
@@ -94,17 +101,22 @@ def cases(B, dtype=np.float32):
         case(reparameterize, "reparameterize_backward", draw, eps, 2),
         case(log_weight, "log_weight", (log_w, dz, eps, heads[1]), eps, 2),
         case(softmax, "softmax", (log_w,), log_w, 2),
-        case(noise, "normal", (key, 0, B, K * L, *counter), eps, 1),
-        case(noise, "uniform", (key, 0, B, D, *counter), x, 1),
-        case(noise, "binarize", (key, 0, x, *counter), x, 2),
-        case(adam, "adam", (*state, *settings), state[0], 7),
+        # three are read, and four written, and a truth value
+        case(coefficients, "coefficients", (*rows, itself), log_w, 3 + 4 / 2 + 1 / 8),
+        case(noise, "normal", (key, 0, B, K * L, *counter), eps, 1, (4, 5)),
+        case(noise, "uniform", (key, 0, B, D, *counter), x, 1, (4, 5)),
+        case(noise, "binarize", (key, 0, x, *counter), x, 2, (3, 4)),
+        case(adam, "adam", (*state, *settings), state[0], 7, (4, 5)),
     ]
 
 
-def in_memory_of(name, arguments):
-    """The arguments of a version, in the memory where it works."""
+def in_memory_of(name, arguments, numbers=()):
+    """The arguments of a version, in the memory where it works. A GPU has the
+    ``numbers``, positions among them, there as well, as a recorded step does.
+    """
     if name in NAMES:
         return arguments
+    arguments = [np.array([a]) if i in numbers else a for i, a in enumerate(arguments)]
     return [to_device(a) if isinstance(a, np.ndarray) else a for a in arguments]
 
 
@@ -118,7 +130,7 @@ def check(case, name):
             else a
             for a in case.arguments
         ]
-        copies = in_memory_of(name, copies)
+        copies = in_memory_of(name, copies, case.numbers)
         result = getattr(case.file.VERSIONS[name], case.function)(*copies)
         if case.label == "adam":  # it works in place
             result = tuple(copies[:4])
@@ -152,7 +164,7 @@ def measure(device, copy):
                     check(case, name)
                 function = getattr(case.file.VERSIONS[name], case.function)
                 time = median_ms if name in NAMES else device_ms
-                ms = time(function, *in_memory_of(name, case.arguments))
+                ms = time(function, *in_memory_of(name, case.arguments, case.numbers))
                 rate = case.n_bytes / ms / 1e6
                 rows.append(
                     {
@@ -216,8 +228,8 @@ def plot_kernels(rows):
     from matplotlib.figure import Figure
 
     labels = list(dict.fromkeys(row["kernel"] for row in rows))
-    figure = Figure(figsize=(12, 9), dpi=120, layout="constrained")
-    panels = figure.subplots(3, 4)
+    figure = Figure(figsize=(12, 12), dpi=120, layout="constrained")
+    panels = figure.subplots(4, 4)
     for axes, label in zip(panels.flat, labels):
         for name in NAMES:
             here = [r for r in rows if r["kernel"] == label and r["version"] == name]
@@ -270,9 +282,14 @@ def main():
     parser.add_argument("--plot", action="store_true", help="draw the results")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--out", type=Path, default=RESULTS, help="a folder")
+    parser.add_argument("--predict", choices=CARDS, help="measure nothing")
     args = parser.parse_args()
+    if args.predict:
+        print(write_prediction(args.predict, args.out))
+        return
     on_gpu, out = args.device == "cuda", args.out
     if on_gpu:
+        need_gpu()
         recordings_must_succeed()
         with queue(), threadpool_limits(1):
             copy = device_copy_rate()

@@ -28,7 +28,9 @@ def torch_peer(params, images, k, threads, mode, device="cpu"):
     """PyTorch, in ``mode`` "eager" or "compiled" by torch.compile; fused Adam.
 
     On a GPU ``indices`` are the device's, torch.compile replays CUDA graphs of forward
-    and backward, and "one graph" is one of the whole compiled step.
+    and backward, and "one graph" is one of the whole compiled step. What is compiled is
+    for one size: a second in the same process would make it general, and slower, so
+    each has a process of its own, and dynamic=False says so once more.
     """
     import torch
     import torch.nn.functional as F
@@ -88,8 +90,10 @@ def torch_peer(params, images, k, threads, mode, device="cpu"):
     latent = latent_dims(params)
     graphs = device == "cuda" and mode == "compiled"
     compiler = "reduce-overhead" if graphs else "default"
-    loss_of = torch.compile(model, mode=compiler) if compiled else model
-    weights_of = torch.compile(model.log_weights) if compiled else model.log_weights
+    loss_of, weights_of = model, model.log_weights
+    if compiled:
+        loss_of = torch.compile(model, mode=compiler, dynamic=False)
+        weights_of = torch.compile(model.log_weights, dynamic=False)
     settings = {"lr": 1e-3, "fused": True, "capturable": mode == "one graph"}
     optimizer = torch.optim.Adam(model.parameters(), **settings)
     data = torch.from_numpy(images).to(device)

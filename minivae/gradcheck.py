@@ -2,6 +2,7 @@
 models by every bound.
 """
 
+import time
 from math import prod
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from .check import TOLERANCE, check_backward, check_gradients
 from .data import binarize, load
 from .engine.params import Params
 from .engine.registry import BOUNDS, CLOSED_FORMS, bound_names
+from .engine.report import say
 from .kernels import DEVICE_OF, load_ops
 from .kernels.device import to_device
 from .model import VAE
@@ -191,7 +193,8 @@ def small_model(kernels, latent_dims, hidden_dims, seed=0, k=3):
 
 
 def gradcheck(kernels):
-    """Every piece, and two whole models by every bound, with each of ``kernels``.
+    """Every piece, and two whole models by every bound, with each of ``kernels``. How
+    long each of these took is said on stderr when it is done.
 
     Returns
     -------
@@ -202,8 +205,17 @@ def gradcheck(kernels):
     """
     x = binarize(load("mnist").test_images[:4], np.random.default_rng(0))
     checks = []  # (where, Check)
+    start = time.perf_counter()
+
+    def say_time(what):
+        nonlocal start
+        now = time.perf_counter()
+        say(f"{what}: {now - start:.1f} s", "stderr")
+        start = now
+
     for version in kernels:
         checks += [(version, check) for check in check_pieces(version)]
+        say_time(f"{version}, the pieces")
         rng = np.random.default_rng(0)
         settings = {"rng": rng, "device": DEVICE_OF[version], "kernels": version}
         real = VAE(784, dtype=np.float64, **settings)
@@ -220,6 +232,7 @@ def gradcheck(kernels):
                 ):
                     check = check._replace(name=f"{name}: {check.name}")
                     checks.append((f"{bound}, {version}", check))
+                say_time(f"{version}, {name}, {bound}")
     worst = {}
     for where, check in checks:
         if check.name not in worst or not check.error <= worst[check.name][1].error:
