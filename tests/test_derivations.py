@@ -94,6 +94,22 @@ def test_chapter(path):
         assert source.count("```python") >= 1
 
 
+@pytest.mark.parametrize("path", CHAPTERS[:26], ids=lambda path: path.stem)
+def test_exercises(path):
+    """Two or more at the end of each chapter that derives something, their solutions
+    folded, each with an assertion that is executed.
+    """
+    body, _, exercises = text(path).partition("\n## Exercises\n")
+    assert "<details>" not in body and "\n## " not in exercises
+    each = re.split(r"^### .+$", exercises, flags=re.M)[1:]
+    assert len(each) >= 2
+    for exercise in each:
+        question, *solutions = exercise.split("<details><summary>Solution</summary>")
+        assert len(question.split()) > 10 and len(solutions) == 1
+        assert solutions[0].rstrip().endswith("</details>")
+        assert any("assert" in block for block in BLOCK.findall(solutions[0]))
+
+
 def test_links_between_chapters():
     known, anchors = equations(), []
     for path in CHAPTERS:
