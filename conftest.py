@@ -17,7 +17,10 @@ FLAGS = ELLIPSIS | NORMALIZE_WHITESPACE
 settings.register_profile("minivae", deadline=None, derandomize=True)
 settings.load_profile("minivae")
 # reasons, word for word, for which a test may be skipped; in `make test-compile` none
-KNOWN_SKIPS = ("compiling needs NVVM: pip install 'minivae[compile]'",)
+KNOWN_SKIPS = (
+    "compiling needs NVVM: pip install 'minivae[compile]'",
+    "needs Dask: pip install 'minivae[cluster]'",
+)
 if "NO_SKIPS" in os.environ:
     KNOWN_SKIPS = ()
 

@@ -26,6 +26,7 @@ setup(
             "cuda-pathfinder",
         ],
         "compile": ["numba-cuda[cu13]"],  # what compiles for a GPU, and needs none
+        "cluster": ["distributed"],
         "download": ["pooch"],
         "lint": ["ruff==0.17.6"],
         "test": [
@@ -35,6 +36,7 @@ setup(
             "sybil~=10.1",
             "markdown-it-py",
             "pooch",
+            "distributed",
             "build",
         ],
         "bench": ["torch", "jax"],

@@ -1,15 +1,14 @@
 """What the benchmarks have in common: this machine's peaks, medians and versions."""
 
-import platform
 import sys
 import time
 import warnings
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from minivae.engine.machine import processor, versions  # noqa: F401 (for the others)
 from minivae.engine.recording import recorded
 from minivae.kernels.device import SIMULATED, require_device
 
@@ -85,24 +84,3 @@ def copy_rate(megabytes):
     a = np.ones(megabytes * 250_000, np.float32)
     b = np.empty_like(a)
     return 2 * a.nbytes / median_ms(np.copyto, b, a) / 1e6
-
-
-def processor():
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def versions(*packages):
-    """As "Python 3.11.7, numpy 2.4.6"; packages that are missing are left out."""
-    found = [f"Python {platform.python_version()}"]
-    for package in packages:
-        try:
-            found.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)

@@ -14,6 +14,13 @@ PRESETS = {
         "epsilon": 5e-6,
         "stages": [(3**i, 1e-3 * 10 ** (-i / 4)) for i in range(5)],
     },
+    "fast": {
+        "batch": 50,
+        "epsilon": 5e-6,
+        "epochs": 328,
+        "learning_rate": 2e-3,
+        "schedule": "cosine",
+    },
 }
 # the paper's architectures, by the number of stochastic layers
 ARCHITECTURES = {

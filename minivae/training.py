@@ -169,6 +169,12 @@ def train(
     )
     how = {"backward": backward, "tau": settings.tau}
     objective = resolve(model, settings.k, bound, estimator, options, **how)
+    if (bound, backward) == ("elbo", "sparse"):
+        warnings.warn(
+            "the samples of bound 'elbo' count alike, so backward 'sparse' keeps some"
+            " by chance alone, for more noise: 'all' is its choice",
+            stacklevel=2,
+        )
     if "baseline" in options:
         raise ValueError("train keeps a running mean for a baseline: leave it out")
     settings = replace(settings, options=objective.options)

@@ -1,32 +1,137 @@
 """minivae reproduce."""
 
+import os
+from functools import partial
 from pathlib import Path
 
 from ..engine.lock import writing_in
 from ..engine.report import say
 from ..experiments import EXPERIMENTS
-from .arguments import path_of
+from ..experiments.pool import cluster, processes
+from ..experiments.tables import TABLES, train_table
+from ..presets import PRESETS
+from .arguments import path_of, positive
 
-SUMMARY = "Measure the estimators."
-EXAMPLE = "minivae reproduce snr --out runs/snr"
+SUMMARY = "Repeat the paper's experiments, and measure the estimators."
+EXAMPLE = (
+    "minivae reproduce table1 --cells 'mnist-1-*' --seeds 0 1 2 --out runs/tables\n"
+    "  minivae reproduce snr --out runs/snr"
+)
+TABLES_FOLDER = Path("runs/tables")
+TABLES_ONLY = (
+    *("cells", "preset", "seeds", "data", "workers"),
+    *("threads_per_cell", "dask"),
+)
 
 
 def add_options(option):
     """Its arguments, by ``option``, which is `add_argument` (`minivae.cli`)."""
-    option("experiment", choices=[*EXPERIMENTS], help="What to measure.")
-    option("--out", type=path_of, help="The folder. Left out, it is runs/EXPERIMENT.")
+    option("experiment", choices=[*TABLES, *EXPERIMENTS], help="What to measure.")
+    option(
+        "--out",
+        type=path_of,
+        help=f"The folder. Left out, it is runs/EXPERIMENT, or {TABLES_FOLDER}.",
+    )
+    option(
+        "--cells",
+        nargs="+",
+        metavar="PATTERN",
+        help="Of the tables: only the cells that match, as 'mnist-1-*' or"
+        " mnist-2-iwae-50.",
+    )
+    option(
+        "--preset",
+        choices=[*PRESETS],
+        help="Of the tables: how to train. Left out, it is fast.",
+    )
+    option(
+        "--seeds",
+        type=int,
+        nargs="+",
+        metavar="SEED",
+        help="Of the tables: each cell is trained once for each. Left out, it is 0.",
+    )
+    option(
+        "--data",
+        type=path_of,
+        metavar="PATH",
+        help="Of the tables: the file of OMNIGLOT, or of an image set in its place."
+        " Left out, OMNIGLOT is fetched.",
+    )
+    option(
+        "--workers",
+        type=positive,
+        help="Of the tables: how many cells at once. Left out, as many as there are"
+        " cores for.",
+    )
+    option(
+        "--threads-per-cell",
+        type=positive,
+        help="Of the tables: how many threads each cell has. Left out, it is one.",
+    )
+    option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Of the tables: the scheduler of a Dask cluster that trains the cells, as"
+        " tcp://10.0.0.1:8786. Its workers must see the folder and the data.",
+    )
 
 
 def run(args):
-    """Measure the family, and write the table, the raw numbers and the picture.
+    """Repeat an experiment, and write the table, the raw numbers and the pictures.
+
+    table1: NLL and active units of VAE against IWAE, Burda et al. (2016), each cell a
+    run's folder OUT/PRESET/CELL/seedN. table2: what becomes of a trained model when the
+    objective is switched, and, as a control, when it is not.
 
     snr: signal-to-noise ratio of the gradients against K, on the linear-Gaussian toy of
     Rainforth et al. (2018) and on an MNIST model. estimators: the same model trained by
     each estimator. sparse: the sparse backward against the dense one, by NLL and time.
+
     The same command again resumes each where it was stopped.
     """
+    if args.experiment in TABLES:
+        return run_table(args)
+    for name in TABLES_ONLY:
+        if getattr(args, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is for {' and '.join(TABLES)} only")
     folder = args.out or Path("runs") / args.experiment
     with writing_in(folder):
         table = EXPERIMENTS[args.experiment](folder)
     say(f"{table}\n\nwritten: {folder}")
     return 0
+
+
+def run_table(args):
+    """Train and evaluate the cells of a table."""
+    threads, out, data_path = args.threads_per_cell or 1, args.out, args.data
+    out = out or TABLES_FOLDER
+    if args.dask:
+        open_executor = partial(cluster, args.dask)
+        # the workers stand in other folders
+        out, data_path = out.absolute(), data_path and data_path.absolute()
+    else:
+        workers = args.workers or max(1, cores() // threads)
+        open_executor = partial(processes, workers, threads)
+    failed = train_table(
+        args.experiment,
+        out,
+        args.preset or "fast",
+        patterns=args.cells or ["*"],
+        seeds=args.seeds or [0],
+        data_path=data_path,
+        open_executor=open_executor,
+        threads=threads,
+    )
+    say(f"{len(failed)} failed; runs: {out}" if failed else f"runs: {out}")
+    return 1 if failed else 0
+
+
+def cores():
+    """How many this process may use."""
+    return (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count()
+    )

@@ -1,0 +1,82 @@
+"""What is shown of runs that others train: their folders say how far they are."""
+
+import csv
+import sys
+import time
+from contextlib import contextmanager
+from statistics import median
+
+from tqdm import tqdm
+
+from ..engine.report import progress_bar, say
+
+EVERY = 60  # seconds between two lines about a run, where there is no terminal
+RECENT = 10  # epochs, by whose time that of the next ones is guessed
+
+
+def history_of(folder):
+    """The history in a run's folder: column -> numbers; empty where there is none."""
+    path = folder / "metrics.csv"
+    lines = path.read_text().splitlines() if path.exists() else [""]
+    names, *rows = csv.reader(lines)
+    return {name: [*map(float, column)] for name, column in zip(names, zip(*rows))}
+
+
+def expected_end(history, epochs):
+    """When a run will have its ``epochs``, as its last ones went: Mon 17:05."""
+    left = epochs - len(history["epoch"])
+    seconds = left * median(history["seconds"][-RECENT:])
+    return time.strftime("%a %H:%M", time.localtime(time.time() + seconds))
+
+
+@contextmanager
+def progress_of(runs):
+    """Yield ``watch`` for `run_jobs`: a bar for each running job in a terminal, and
+    else a line for it, at most one an epoch and one a minute; and one when it ends.
+
+    Parameters
+    ----------
+    runs : dict
+        Name of a job that trains -> its run's folder, and how many epochs it will have.
+    """
+    bars, said, ended = {}, {}, set()  # said: name -> the time, and the epoch then
+
+    def tell(text):
+        with tqdm.external_write_mode(sys.stderr):  # above the bars
+            say(text, "stderr")
+
+    def watch(running, done, failed):
+        for name in [name for name in [*done, *failed] if name not in ended]:
+            ended.add(name)
+            if name in bars:
+                bars.pop(name).close()
+            tell(f"{name}: {f'failed: {failed[name]}' if name in failed else 'done'}")
+        for name in running:
+            folder, epochs = runs.get(name, (None, 1))
+            if name not in bars:
+                bars[name] = progress_bar(
+                    total=epochs,
+                    desc=name,
+                    leave=False,
+                    show=True,
+                    bar_format="{desc} {bar} {n_fmt}/{total_fmt} {postfix}",
+                )
+            history = history_of(folder) if folder else {}
+            if not history:
+                continue
+            epoch, now = history["epoch"][-1], time.monotonic()
+            text = f"bound {history['bound'][-1]:.2f}"
+            if epoch < epochs:
+                text += f", ends {expected_end(history, epochs)}"
+            bars[name].n = epoch
+            bars[name].set_postfix_str(text)
+            when, before = said.get(name, (-EVERY, 0))
+            if bars[name].disable and epoch != before and now - when >= EVERY:
+                said[name] = now, epoch
+                tell(f"{name}: epoch {epoch:.0f} of {epochs}, {text}")
+
+    try:
+        yield watch
+    finally:
+        for bar in bars.values():
+            bar.close()

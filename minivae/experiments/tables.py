@@ -1,0 +1,276 @@
+"""The paper's two experiments as grids of runs (Burda et al. 2016, tables 1 and 2).
+
+A cell is trained by `minivae.train`, with settings that can be typed by hand
+(`command_of`), into an ordinary run's folder OUT/PRESET/CELL/seedN.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import lru_cache
+from pathlib import Path
+from time import sleep
+
+import numpy as np
+
+from ..data import load
+from ..engine.checks import check_seed
+from ..engine.files import read_json, write_json
+from ..engine.machine import processor, versions
+from ..evaluation import evaluate
+from ..model import VAE
+from ..presets import ARCHITECTURES, PRESETS
+from ..runs import load_run
+from ..training import train
+from .pool import Job, run_jobs
+from .progress import progress_of
+
+WEIGHTS = 5000  # of an image, by which NLL is measured
+AS_PUBLISHED = ("burda", "short")  # presets that keep the paper's estimator
+LOCKED = 5.0  # seconds between two looks at a folder in which another writes
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of a grid; ``origin`` is the cell from whose trained model it starts."""
+
+    data: str
+    layers: int
+    bound: str
+    k: int
+    origin: Cell | None = None
+
+    @property
+    def name(self):
+        """As mnist-1-iwae-50, or mnist-1-vae-1-to-iwae-50."""
+        objective = f"{'vae' if self.bound == 'elbo' else self.bound}-{self.k}"
+        if self.origin:
+            return f"{self.origin.name}-to-{objective}"
+        return f"{self.data}-{self.layers}-{objective}"
+
+
+# With k = 1 the IWAE is the VAE.
+OBJECTIVES = (("elbo", 1), ("elbo", 5), ("elbo", 50), ("iwae", 5), ("iwae", 50))
+VAE_1, IWAE_50 = Cell("mnist", 1, "elbo", 1), Cell("mnist", 1, "iwae", 50)
+TABLES = {
+    "table1": [
+        Cell(data, layers, *objective)
+        for data in ("mnist", "omniglot")
+        for layers in (1, 2)
+        for objective in OBJECTIVES
+    ],
+    # each switch of the objective before its control, the same restart without it
+    "table2": [
+        Cell("mnist", 1, to.bound, to.k, origin)
+        for origin, other in ((VAE_1, IWAE_50), (IWAE_50, VAE_1))
+        for to in (other, origin)
+    ],
+}
+# NLL in nats, and active units by layer
+PUBLISHED = {
+    "mnist-1-vae-1": (86.76, [19]),
+    "mnist-1-vae-5": (86.47, [20]),
+    "mnist-1-vae-50": (86.35, [20]),
+    "mnist-1-iwae-5": (85.54, [22]),
+    "mnist-1-iwae-50": (84.78, [25]),
+    "mnist-2-vae-1": (85.33, [16, 5]),
+    "mnist-2-vae-5": (85.01, [17, 5]),
+    "mnist-2-vae-50": (84.78, [17, 5]),
+    "mnist-2-iwae-5": (83.89, [21, 5]),
+    "mnist-2-iwae-50": (82.90, [26, 7]),
+    "omniglot-1-vae-1": (108.11, [28]),
+    "omniglot-1-vae-5": (107.62, [28]),
+    "omniglot-1-vae-50": (107.80, [28]),
+    "omniglot-1-iwae-5": (106.12, [34]),
+    "omniglot-1-iwae-50": (104.67, [41]),
+    "omniglot-2-vae-1": (107.58, [28, 4]),
+    "omniglot-2-vae-5": (106.31, [30, 5]),
+    "omniglot-2-vae-50": (106.30, [30, 5]),
+    "omniglot-2-iwae-5": (104.79, [38, 6]),
+    "omniglot-2-iwae-50": (103.38, [44, 7]),
+    "mnist-1-vae-1-to-iwae-50": (84.88, [22]),
+    "mnist-1-iwae-50-to-vae-1": (86.02, [23]),
+}
+
+
+def settings_of(cell, preset):
+    """The arguments of `minivae.train` that a preset means for a cell.
+
+    A second stage repeats the preset's last stage; one without stages it repeats at a
+    tenth of its learning rate. The paper's went on for 3^7 epochs at 1e-4, too.
+    """
+    settings = PRESETS[preset].copy()
+    if cell.origin:
+        if "stages" in settings:
+            settings["epochs"], settings["learning_rate"] = settings.pop("stages")[-1]
+        else:
+            settings["learning_rate"] /= 10
+    if preset not in AS_PUBLISHED:
+        # of the ELBO, whose coefficients are equal, dreg is stl, and sparse is no gain
+        sparse = cell.bound == "iwae" and cell.k >= 50
+        settings |= {"estimator": "dreg", "backward": "sparse" if sparse else "all"}
+    return settings
+
+
+def epochs_of(settings):
+    """How many epochs these arguments of `minivae.train` are."""
+    if "stages" in settings:
+        return sum(epochs for epochs, _ in settings["stages"])
+    return settings["epochs"]
+
+
+def folder_of(out, preset, cell, seed):
+    """The run's folder."""
+    return Path(out) / preset / cell.name / f"seed{seed}"
+
+
+def command_of(cell, *, preset, seed, out, data_path):
+    """The line of a shell that trains a cell."""
+    settings, words = settings_of(cell, preset), ["minivae", "train"]
+    if cell.origin:
+        words += ["--init-from", folder_of(out, preset, cell.origin, seed)]
+    else:
+        words += ["--preset", preset, "--layers", cell.layers]
+        settings = {k: v for k, v in settings.items() if k not in PRESETS[preset]}
+    words += ["--data", cell.data, "--bound", cell.bound, "--k", cell.k]
+    if cell.data != "mnist" and data_path:
+        words += ["--data-path", data_path]
+    for name, value in settings.items():
+        words += [f"--{name.replace('_', '-')}", value]
+    words += ["--seed", seed, "--out", folder_of(out, preset, cell, seed)]
+    return shlex.join(map(str, words))
+
+
+@lru_cache(1)
+def images_of(name, path):
+    """The image set, which a worker needs for one job after the other."""
+    return load(name, None if name == "mnist" else path)
+
+
+def train_cell(cell, preset, settings, seed, out, data_path):
+    """Train a cell into its folder, or resume it there, or find that it is done."""
+    folder, data = folder_of(out, preset, cell, seed), images_of(cell.data, data_path)
+    if cell.origin:
+        model = load_run(folder_of(out, preset, cell.origin, seed)).model
+    else:
+        model = VAE(
+            x_dim=data.train_images.shape[1],
+            **ARCHITECTURES[cell.layers],
+            rng=np.random.default_rng(seed),
+            x_mean=data.train_images.mean(axis=0),
+        )
+    while True:
+        try:
+            train(
+                model,
+                data.train_images,
+                cell.bound,
+                cell.k,
+                **settings,
+                seed=seed,
+                folder=folder,
+                data=cell.data,
+                test_images=data.test_images,
+                progress=False,
+            )
+            break
+        except BlockingIOError:  # as by a worker that a cluster has given up too early
+            sleep(LOCKED)
+    path = folder / "machine.json"
+    if not path.exists():
+        packages = versions("minivae", "numpy", "numba", "scipy")
+        write_json(path, {"processor": processor(), "versions": packages})
+
+
+def evaluate_cell(cell, preset, seed, out, data_path, weights):
+    """Evaluate a trained cell into its folder, unless that is done."""
+    folder = folder_of(out, preset, cell, seed)
+    run = load_run(folder)
+    images = images_of(cell.data, data_path).test_images
+    path, epoch = (
+        evaluation_path(folder, len(images), weights),
+        len(run.history["epoch"]),
+    )
+    if path.exists() and read_json(path).get("epoch") == epoch:
+        return
+    result = evaluate(run.model, images, weights, progress=False)
+    seeds = {"binarize_seed": 0, "seed": 0}
+    write_json(path, result.summary() | seeds | {"epoch": epoch})
+
+
+def train_table(
+    table, out, preset, *, patterns, seeds, data_path, open_executor, threads
+):
+    """Train and evaluate the cells of a table that match one of the ``patterns``, and
+    those from whose models they start.
+
+    Parameters
+    ----------
+    table, preset : str
+        Of `TABLES` and `PRESETS`.
+    out, data_path : path-like
+        The folder of all runs; the file of the images that are not MNIST.
+    open_executor, threads
+        As for `run_jobs`.
+
+    Returns
+    -------
+    failed : dict
+        Name of a job -> its exception.
+
+    Raises
+    ------
+    ValueError
+        If no cell matches.
+    KeyboardInterrupt
+        After Ctrl-C. What has been done of each cell is kept, to the epoch.
+    """
+    chosen, seeds = select(table, patterns), [check_seed("seed", n) for n in seeds]
+    for data in {cell.data for cell in chosen}:
+        images_of(data, data_path)  # an error should come now
+    images_of.cache_clear()
+    jobs, runs = {}, {}  # runs: name of a job -> its folder, and how many epochs
+    for seed in seeds:
+        for cell in chosen:
+            label, settings = f"{cell.name}/seed{seed}", settings_of(cell, preset)
+            origin = (f"train {cell.origin.name}/seed{seed}",) if cell.origin else ()
+            jobs[f"train {label}"] = Job(
+                train_cell, (cell, preset, settings, seed, out, data_path), origin
+            )
+            jobs[f"evaluate {label}"] = Job(
+                evaluate_cell,
+                (cell, preset, seed, out, data_path, WEIGHTS),
+                (f"train {label}",),
+            )
+            folder = folder_of(out, preset, cell, seed)
+            runs[f"train {label}"] = folder, epochs_of(settings)
+    with progress_of(runs) as watch:
+        try:
+            return run_jobs(jobs, open_executor, threads, watch)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "stopped; each cell keeps its whole epochs"
+            ) from None
+
+
+def select(table, patterns):
+    """The cells whose names match one of the ``patterns``; those from whose models they
+    start come before them.
+    """
+    cells = [
+        cell
+        for cell in TABLES[table]
+        if any(fnmatch(cell.name, pattern) for pattern in patterns)
+    ]
+    if not cells:
+        names = ", ".join(cell.name for cell in TABLES[table])
+        raise ValueError(f"no cell of {table} matches {' '.join(patterns)}: {names}")
+    origins = [cell.origin for cell in cells if cell.origin]
+    return list(dict.fromkeys(origins + cells))
+
+
+def evaluation_path(folder, images, weights):
+    """Where `minivae evaluate` puts it."""
+    return folder / f"evaluation_{images}_images_k_{weights}.json"

@@ -1,0 +1,274 @@
+"""The paper's tables in small: tiny images, two epochs, jobs on a thread."""
+
+import json
+import shlex
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import minivae as mv
+from minivae import cli, data
+from minivae.commands import reproduce
+from minivae.data import Dataset
+from minivae.engine.lock import writing_in
+from minivae.experiments import progress, tables
+from minivae.experiments.tables import PUBLISHED, TABLES, command_of, settings_of
+from minivae.presets import ARCHITECTURES
+
+CELLS = {cell.name: cell for table in TABLES.values() for cell in table}
+
+
+@contextmanager
+def on_a_thread(workers, threads):
+    with ThreadPoolExecutor(1) as executor:
+        yield executor, lambda: 1
+
+
+@pytest.fixture
+def small(monkeypatch):
+    images = np.random.default_rng(0).random((60, 9), np.float32) ** 2
+    few = Dataset(images, None, images[:20], None)
+    for module in (data, tables):
+        monkeypatch.setattr(module, "load", lambda name, path=None: few)
+    tables.images_of.cache_clear()
+    fast = {"epochs": 2, "learning_rate": 1e-2, "schedule": "cosine", "batch": 30}
+    burda = {"stages": [(1, 1e-2), (2, 1e-3)], "batch": 30}
+    for name, preset in {"fast": fast, "burda": burda}.items():
+        monkeypatch.setitem(mv.PRESETS, name, preset)
+    for layers, sizes in {1: (5,), 2: (4, 3)}.items():
+        shape = {"latent_dims": sizes, "hidden_dims": ((6,),) * layers}
+        monkeypatch.setitem(ARCHITECTURES, layers, shape)
+    monkeypatch.setattr(tables, "WEIGHTS", 10)
+    for picture in ("draw_model", "learning_curves"):
+        monkeypatch.setattr(mv.plots, picture, lambda *args: None)
+    monkeypatch.setattr(reproduce, "processes", on_a_thread)
+    yield
+    tables.images_of.cache_clear()
+
+
+def run(capsys, *argv):
+    code = cli.main(["reproduce", *map(str, argv)])
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    return code, output.out, output.err
+
+
+def test_cells():
+    assert [cell.name for cell in TABLES["table2"]] == [
+        "mnist-1-vae-1-to-iwae-50",
+        "mnist-1-vae-1-to-vae-1",
+        "mnist-1-iwae-50-to-vae-1",
+        "mnist-1-iwae-50-to-iwae-50",
+    ]
+    assert len(TABLES["table1"]) == 20 and len(CELLS) == 24
+    # all but the controls, which the paper lacks
+    assert CELLS.keys() - PUBLISHED.keys() == {
+        "mnist-1-vae-1-to-vae-1",
+        "mnist-1-iwae-50-to-iwae-50",
+    }
+    assert PUBLISHED.keys() <= CELLS.keys()
+    for name, (_, units) in PUBLISHED.items():
+        assert len(units) == CELLS[name].layers
+
+
+def test_settings():
+    burda, fast = mv.PRESETS["burda"], mv.PRESETS["fast"]
+    assert settings_of(CELLS["mnist-1-iwae-50"], "burda") == burda
+    second = settings_of(CELLS["mnist-1-vae-1-to-iwae-50"], "burda")
+    assert second == {"batch": 20, "epsilon": 5e-6} | {
+        "epochs": 3**7,
+        "learning_rate": pytest.approx(1e-4),
+    }
+    for name, backward, peak in (
+        ("mnist-1-vae-50", "all", 1),
+        ("omniglot-2-iwae-5", "all", 1),
+        ("omniglot-2-iwae-50", "sparse", 1),
+        ("mnist-1-vae-1-to-iwae-50", "sparse", 0.1),
+        ("mnist-1-iwae-50-to-vae-1", "all", 0.1),
+    ):
+        changed = {
+            "estimator": "dreg",
+            "backward": backward,
+            "learning_rate": pytest.approx(peak * fast["learning_rate"]),
+        }
+        assert settings_of(CELLS[name], "fast") == fast | changed
+
+
+@pytest.mark.parametrize(
+    "name, preset",
+    [("mnist-2-iwae-50", "fast"), ("mnist-1-vae-1-to-iwae-50", "burda")],
+)
+def test_a_cell_is_a_run_that_can_be_typed(name, preset, small, tmp_path, capsys):
+    cell, folder = CELLS[name], tmp_path / preset / name / "seed3"
+    for each in (cell.origin, cell):
+        if each:
+            where = {"preset": preset, "seed": 3, "out": tmp_path, "data_path": None}
+            assert cli.main(shlex.split(command_of(each, **where))[1:]) == 0
+    before = (folder / "checkpoint.npz").read_bytes(), mv.load_run(folder).config
+    table, settings = (
+        f"table{1 + bool(cell.origin)}",
+        ["--preset", preset, "--seeds", 3],
+    )
+    code, _, err = run(capsys, table, "--cells", name, *settings, "--out", tmp_path)
+    assert code == 0 and err.count(f"{name}/seed3: done") == 2
+    after = (folder / "checkpoint.npz").read_bytes(), mv.load_run(folder).config
+    assert before == after  # so nothing was left to train
+    assert (folder / "evaluation_20_images_k_10.json").exists()
+
+
+def test_it_goes_on_where_it_was_stopped(small, tmp_path, capsys, monkeypatch):
+    calls, real = [], tables.train
+
+    def stopping(*args, **settings):
+        calls.append(settings["folder"].parent.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **settings)
+
+    command = "table1", "--cells", "mnist-1-vae-1", "mnist-1-iwae*", "--out", tmp_path
+    monkeypatch.setattr(tables, "train", stopping)
+    code, _, err = run(capsys, *command)
+    assert code == 130 and err.strip().endswith(
+        "minivae: stopped; each cell keeps its whole epochs. The same command again"
+        " resumes there."
+    )
+    names = ["mnist-1-vae-1", "mnist-1-iwae-5", "mnist-1-iwae-50"]
+    assert calls == names[:2]  # in the table's order; an evaluation before both
+    done = tmp_path / "fast/mnist-1-vae-1/seed0/evaluation_20_images_k_10.json"
+    measured = done.stat().st_mtime_ns
+    code, _, err = run(capsys, *command)
+    assert code == 0 and calls[2:] == names
+    assert done.stat().st_mtime_ns == measured
+    for name in names:
+        folder = tmp_path / "fast" / name / "seed0"
+        assert mv.load_run(folder).history["epoch"] == [1, 2]
+        result = json.loads((folder / "evaluation_20_images_k_10.json").read_text())
+        assert result["epoch"] == 2 and result["nll"] > 0
+        assert "numpy" in json.loads((folder / "machine.json").read_text())["versions"]
+
+
+def test_an_evaluation_of_fewer_epochs_is_none(small, tmp_path, capsys):
+    command = "table1", "--cells", "mnist-1-vae-1", "--out", tmp_path
+    assert run(capsys, *command)[0] == 0
+    folder = tmp_path / "fast/mnist-1-vae-1/seed0"
+    path = folder / "evaluation_20_images_k_10.json"
+    right = path.read_text()
+    path.write_text(json.dumps(json.loads(right) | {"epoch": 1, "nll": 7.0}))
+    assert run(capsys, *command)[0] == 0
+    assert path.read_text() == right
+
+
+def test_a_failure_stops_what_needs_it_only(small, tmp_path, capsys, monkeypatch):
+    real = tables.train
+
+    def failing(*args, **settings):
+        if settings["folder"].parent.name == "mnist-1-vae-1":
+            raise mv.NonFiniteError("epoch 1, step 7: NaN")
+        return real(*args, **settings)
+
+    monkeypatch.setattr(tables, "train", failing)
+    code, out, err = run(capsys, "table2", "--seeds", 0, 1, "--out", tmp_path)
+    assert code == 1 and "2 failed" in out
+    for seed in (0, 1):
+        assert f"train mnist-1-vae-1/seed{seed}: failed: epoch 1, step 7: NaN" in err
+    there = {path.parent.name for path in tmp_path.glob("fast/*/seed1")}
+    assert there == {
+        "mnist-1-iwae-50",
+        "mnist-1-iwae-50-to-vae-1",
+        "mnist-1-iwae-50-to-iwae-50",
+    }
+
+
+def test_a_second_stage_starts_from_the_first(small, tmp_path, capsys):
+    code, _, err = run(capsys, "table2", "--cells", "*50-to-vae-1", "--out", tmp_path)
+    assert code == 0 and err.count(": done") == 4
+    first, second = (
+        mv.load_run(tmp_path / "fast" / name / "seed0")
+        for name in ("mnist-1-iwae-50", "mnist-1-iwae-50-to-vae-1")
+    )
+    assert (second.config["bound"], second.config["k"]) == ("elbo", 1)
+    assert second.history["learning_rate"][0] == pytest.approx(1e-3)
+    # nearer to it than to where that began
+    fresh = mv.VAE(9, **ARCHITECTURES[1], rng=np.random.default_rng(0))
+    moved, all_moved = (
+        np.linalg.norm(second.model.params.vector - model.params.vector)
+        for model in (first.model, fresh)
+    )
+    assert moved < all_moved / 2
+
+
+def test_it_waits_for_who_writes_there(small, tmp_path, capsys, monkeypatch):
+    folder, waits = tmp_path / "fast/mnist-1-vae-1/seed0", []
+    lock = writing_in(folder)
+    lock.__enter__()
+
+    def wait(seconds):
+        waits.append(seconds)
+        lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(tables, "sleep", wait)
+    code, _, err = run(capsys, "table1", "--cells", "mnist-1-vae-1", "--out", tmp_path)
+    assert code == 0, err
+    assert waits == [tables.LOCKED] and (folder / "checkpoint.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (
+            ["table1", "--cells", "mnist-3*"],
+            "no cell of table1 matches mnist-3*: mnist",
+        ),
+        (["table2", "--seeds", "0", "-1"], "seed must be"),
+        (["snr", "--cells", "mnist*"], "--cells is for table1 and table2 only"),
+        (["sparse", "--threads-per-cell", "2"], "--threads-per-cell is for table1"),
+    ],
+)
+def test_wrong_use_is_2(argv, words, small, tmp_path, capsys):
+    code, _, err = run(capsys, *argv, "--out", tmp_path / "out")
+    assert code == 2 and words in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_without_a_terminal(tmp_path, capsys, monkeypatch):
+    """A line when there is something new, and one a minute at most."""
+    clock = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.time, "time", lambda: 0.0)
+    monkeypatch.setattr(progress.time, "localtime", time.gmtime)
+    path = tmp_path / "metrics.csv"
+    rows = ["epoch,learning_rate,bound,seconds"]
+    with progress.progress_of({"train a": (tmp_path, 5)}) as watch:
+        watch(["train a"], set(), {})
+        for epoch, seconds in enumerate([100.0, 3600.0, 100.0, 3600.0], start=1):
+            rows.append(f"{epoch},0.1,-{90 - epoch}.25,{seconds}")
+            path.write_text("\n".join(rows))
+            watch(["train a"], set(), {})
+            clock[0] += 40
+        for _ in range(2):
+            watch([], {"train b"}, {"train a": ValueError("no")})
+    assert capsys.readouterr().err.splitlines() == [
+        "train a: epoch 1 of 5, bound -89.25, ends Thu 00:06",
+        "train a: epoch 3 of 5, bound -87.25, ends Thu 00:03",
+        "train b: done",
+        "train a: failed: no",
+    ]
+
+
+def test_a_preset_may_set_any_argument(small, tmp_path, capsys, monkeypatch):
+    preset = {"estimator": "stl", "backward": "sparse", "tau": 0.5, "average": 0.9}
+    monkeypatch.setitem(mv.PRESETS, "fast", preset | {"epochs": 1})
+    command = ["train", "--preset", "fast", "--k", "3", "--tau", "0.25"]
+    assert cli.main([*command, "--out", str(tmp_path)]) == 0
+    config = mv.load_run(tmp_path).config
+    assert config | preset | {"tau": 0.25} == config
+
+
+def test_sparse_has_nothing_to_choose_by_on_the_elbo(small):
+    model = mv.VAE(9, (2,), ((6,),), rng=np.random.default_rng(0))
+    images = np.full((30, 9), 0.5)
+    with pytest.warns(UserWarning, match="'sparse' keeps some by chance"):
+        mv.train(model, images, "elbo", 5, epochs=1, backward="sparse", progress=False)
