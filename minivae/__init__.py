@@ -14,8 +14,8 @@ Symbols    x (B, D); eps, z (B, K, L); mu, log_sigma (B, L); log_w (B, K)
 Data flows one way, and a file imports only from those before it:
 
     layers  bernoulli  gaussian  networks  subsampling  log_weights  bounds  estimators
-    gradient  model  adam  presets  settings  runs  training  evaluation  sumo  check
-    gradcheck  plots  experiments  commands  cli
+    gradient  model  adam  presets  settings  runs  training  results  evaluation  sumo
+    check  gradcheck  reference  plots  comparison  experiments  commands  cli
 
 ``kernels``, ``engine`` and ``data`` import nothing of these. ``minimal`` is the whole
 on one page. A reader of the mathematics need not open ``engine``: threads, noise by
@@ -27,6 +27,7 @@ from importlib.metadata import PackageNotFoundError, version
 from . import bounds, estimators, plots  # noqa: F401 (they register what they hold)
 from .adam import Adam
 from .check import check_gradients
+from .comparison import compare
 from .data import binarize, load
 from .engine.registry import (
     BOUNDS,
@@ -35,10 +36,11 @@ from .engine.registry import (
     register_bound,
     register_estimator,
 )
-from .evaluation import Evaluation, evaluate
+from .evaluation import evaluate
 from .gradient import bound_and_grad
 from .model import VAE
 from .presets import PRESETS
+from .results import Evaluation
 from .runs import Run, load_run
 from .training import NonFiniteError, train
 
@@ -60,6 +62,7 @@ __all__ = [
     "binarize",
     "bound_and_grad",
     "check_gradients",
+    "compare",
     "evaluate",
     "load",
     "load_run",

@@ -1,4 +1,5 @@
-"""The command line: minivae train | evaluate | sample | gradcheck | reproduce | demo.
+"""The command line: minivae train | evaluate | sample | compare | gradcheck | reference
+| reproduce | demo.
 
 Exit codes: 0 done; 1 the run or the check failed; 2 wrong use or bad input; 130 stopped
 by Ctrl-C.

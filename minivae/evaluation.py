@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +11,7 @@ from .bounds import iwae
 from .data import binarize
 from .engine.batching import shards
 from .engine.checks import check_finite, check_grey, check_seed, check_size, check_x
+from .engine.digest import digest_of_images
 from .engine.interrupt import interruptible
 from .engine.noise import draw_eps
 from .engine.recording import repeat
@@ -21,65 +22,12 @@ from .kernels.device import to_host
 from .log_weights import log_weights_forward
 from .model import VAE
 from .networks import encoder_forward
+from .results import Evaluation
 
 BOUND_SIZES = (1, 5, 50, 500, 5000)
 # a block: its images are split among threads, or are enough for a GPU
 IMAGES, SAMPLES = {"cpu": 50, "cuda": 1000}, 20
 ACTIVE = 0.01  # variance above which a unit is active (Burda et al. 2016, section 5.2)
-
-
-@dataclass
-class Evaluation:
-    """What `evaluate` measured. Bounds in nats, means over images.
-
-    Attributes
-    ----------
-    nll, nll_se : float
-        -log p(x) estimated by ``k`` weights per image, and its standard error over
-        images (None for a single one).
-    bounds : dict
-        k -> the k-sample bound, from the same weights: ``k`` weights make many groups
-        of fewer.
-    active_units : list of int
-        One per stochastic layer.
-    unit_variances : list of ndarray of shape (L,)
-        Var over images of E_q[z|x], by unit.
-    reconstruction, kl : float
-        The ELBO's two terms: E_q log p(x|z), and KL(q || prior), in closed form where
-        there is one layer.
-    effective_sample_size : ndarray of shape (n,)
-        1 / sum of squared normalised weights, per image; between 1 and ``k``.
-    sorted_weights : ndarray of shape (k,)
-        Normalised weights, largest first, mean over images.
-    images, k : int
-    """
-
-    nll: float
-    nll_se: float
-    bounds: dict
-    active_units: list
-    unit_variances: list
-    reconstruction: float
-    kl: float
-    effective_sample_size: np.ndarray
-    sorted_weights: np.ndarray
-    images: int
-    k: int
-
-    def summary(self):
-        """The scalars, as a dict that JSON can hold."""
-        return {
-            "images": self.images,
-            "k": self.k,
-            "nll": self.nll,
-            "nll_se": self.nll_se,
-            "bounds": {str(k): value for k, value in self.bounds.items()},
-            "active_units": self.active_units,
-            "unit_variances": [variances.tolist() for variances in self.unit_variances],
-            "reconstruction": self.reconstruction,
-            "kl": self.kl,
-            "effective_sample_size": float(self.effective_sample_size.mean()),
-        }
 
 
 @np.errstate(all="ignore")  # weights may vanish, and an NLL be infinite
@@ -90,6 +38,7 @@ def evaluate(
     *,
     binarize_seed: int = 0,
     seed: int = 0,
+    bound_sizes: Iterable[int] = BOUND_SIZES,
     progress: bool = True,
 ) -> Evaluation:
     """The likelihood of ``images``, the bounds, the units in use, the sample size.
@@ -107,6 +56,9 @@ def evaluate(
         Weights per image (Burda et al. 2016 use 5,000).
     seed : int
         Of eps.
+    bound_sizes : iterable of int
+        For which k' the k'-sample bound is measured; ``k`` itself always is, and what
+        is larger is left out.
     progress : bool
         Show a bar, in a terminal.
 
@@ -121,11 +73,9 @@ def evaluate(
     """
     k, seed = check_size("k", k), check_seed("seed", seed)
     binarize_seed = check_seed("binarize_seed", binarize_seed)
-    if model.likelihood == "bernoulli":
-        images = check_grey("images", images, model.x_dim, model.dtype)
-        images = binarize(images, np.random.default_rng(binarize_seed))
-    x = model.to_device(check_x(check_finite(model), images))
-    n, sizes = len(x), sorted({size for size in BOUND_SIZES if size < k} | {k})
+    x = model.to_device(images_seen(check_finite(model), images, binarize_seed))
+    sizes = {check_size("bound_sizes", size) for size in bound_sizes}
+    n, sizes = len(x), sorted({size for size in sizes if size < k} | {k})
     bounds = {size: np.empty(n) for size in sizes}
     log_px, kl, ess, weights = np.empty(n), np.empty(n), np.empty(n), np.zeros(k)
     means = [np.empty((n, L)) for L in model.latent_dims]  # E_q[z_l|x]
@@ -167,7 +117,18 @@ def evaluate(
         sorted_weights=weights,
         images=n,
         k=k,
+        log_p=log_p,
+        x_digest=digest_of_images(to_host(x)),
+        params_digest=model.params.digest(),
     )
+
+
+def images_seen(model, images, binarize_seed):
+    """``images`` as `evaluate` takes them: checked, and binarized if the model is."""
+    if model.likelihood == "bernoulli":
+        images = check_grey("images", images, model.x_dim, model.dtype)
+        images = binarize(images, np.random.default_rng(binarize_seed))
+    return check_x(model, images)
 
 
 def draw_weights(model, x, k, seed, images):

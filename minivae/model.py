@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .bernoulli import bernoulli_mean
+from .engine import noise
 from .engine.batching import map_images
 from .engine.checks import (
     DTYPES,
     check_array,
     check_eps,
     check_range,
+    check_seed,
     check_size,
     check_x,
     choose,
 )
+from .engine.model_file import check_parameters, read_model, save_model
+from .engine.objective import resolve
 from .engine.params import Params
 from .engine.threads import alone
 from .kernels import DEVICES, load_ops
@@ -212,12 +217,75 @@ class VAE:
         eps = [self.to_device(e) for e in eps]
         return to_host(log_weights_of(self, self.to_device(x), eps))
 
+    def bound(
+        self,
+        x: ArrayLike,
+        k: int = 50,
+        bound: str = "iwae",
+        *,
+        rng: np.random.Generator | int = 0,
+        **options,
+    ) -> np.ndarray:
+        """A bound on log p(x) of each image, without a gradient.
+
+        Parameters
+        ----------
+        x : ndarray of shape (B, D)
+            Zeros and ones.
+        k : int
+            Samples per image; so many at a time are in memory, and not all at once.
+        bound : str
+            A name in `minivae.BOUNDS`. "elbo_kl" is taken for "elbo", which has the
+            same mean.
+        rng : numpy.random.Generator or int
+            Draws the samples; a whole number is a seed.
+        **options
+            Of the bound.
+
+        Returns
+        -------
+        value : ndarray of shape (B,) float64
+            In nats.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `log_weights`, and for an unknown bound or option.
+        """
+        x, k = self.to_device(check_x(self, x)), check_size("k", k)
+        objective = resolve(self, k, bound, "reparam", options)
+        if isinstance(rng, np.random.Generator):
+            rng = int(rng.integers(2**63))
+        seed = check_seed("rng", rng)
+
+        def of_part(part):
+            q1, _ = encoder_forward(self, x[part])
+            eps = noise.draw_eps(self, seed, epoch=0, step=0, images=part, k=k)
+            log_w, _ = log_weights_forward(self, x[part], q1, eps)
+            return objective.bound(log_w)[0]
+
+        return to_host(map_images(of_part, self, len(x), k))
+
     @alone
-    def encode(self, x: ArrayLike) -> list[np.ndarray]:
-        """mu and log_sigma of q(z_1|x), each (B, L_1), for x (B, D)."""
+    def encode(self, x: ArrayLike, layer: int = 1) -> list[np.ndarray]:
+        """mu and log_sigma of q(z_l|z_{l-1}), each (B, L_l), for x (B, D).
+
+        Above the first ``layer``, z_1 to z_{l-1} are the means of their own q.
+        """
         x = check_array("x", x, (None, self.x_dim), self.dtype)
+        if check_size("layer", layer) > len(self.latent_dims):
+            raise ValueError(
+                f"layer must be at most {len(self.latent_dims)}, which is how many the"
+                f" model has; got {layer}"
+            )
         heads, _ = encoder_forward(self, self.to_device(x))
+        for l in range(2, layer + 1):
+            heads, _ = gaussian_forward(self, f"q{l}", heads[0])
         return [to_host(head) for head in heads]
+
+    def reconstruct(self, x: ArrayLike) -> np.ndarray:
+        """The mean of p(x|z_1) at the mean of q(z_1|x), (B, D), for x (B, D)."""
+        return self.decode(self.encode(x)[0])
 
     @alone
     def decode(self, z: ArrayLike) -> np.ndarray:
@@ -249,6 +317,33 @@ class VAE:
             eps = self.to_device(rng.standard_normal(heads[0].shape, self.dtype))
             z = as_rows(self.ops.reparameterize(*heads, as_draws(eps)))
         return self.decode(z)
+
+    def save(self, path: str | os.PathLike):
+        """Write the model as one .npz, an array for each parameter (chapter 26)."""
+        save_model(path, self)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike, device: str = "cpu", kernels: str | None = None
+    ) -> VAE:
+        """The model that `save` wrote, or another program under the same names
+        (chapter 26).
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such file, or what is in it is no whole model.
+        """
+        settings, arrays = read_model(path)
+        rng = np.random.default_rng(0)  # what it draws is written over next
+        try:
+            model = cls(**settings, device=device, kernels=kernels, rng=rng)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: not a model ({error})") from error
+        check_parameters(path, model.params, arrays)
+        for name, array in arrays.items():
+            model.params[name] = model.to_device(array)
+        return model
 
 
 def log_weights_of(model, x, eps):

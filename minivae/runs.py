@@ -93,9 +93,9 @@ def initial_state(model, average):
 
 def corrected_average(adam, state, decay):
     """The average of the parameters, without the zeros that it started from; None
-    where none is kept.
+    where none is kept, and before the first step.
     """
-    if "average" not in state:
+    if "average" not in state or not int(adam.t):
         return None
     correction = 1 - decay ** int(adam.t)  # of a_0 = 0
     return Params(adam.params.shapes(), state["average"] / correction)

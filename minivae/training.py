@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -85,6 +86,7 @@ def train(
     folder: str | os.PathLike | None = None,
     data: str | None = None,
     test_images: ArrayLike | None = None,
+    callback: Callable[[Run], bool | None] | None = None,
     progress: bool = True,
     **options,
 ) -> Run:
@@ -127,6 +129,9 @@ def train(
     test_images : ndarray of shape (n, D), optional
         Adds the column ``test_bound``: the same bound on the first 1,000 of them after
         each epoch.
+    callback : callable, optional
+        Called with the `Run` after each epoch, which is saved by then; where it returns
+        True, the run ends there. The same call without it goes on.
     progress : bool
         Show a bar with the bound and images/s, in a terminal. On a GPU the bound is
         known at the end of an epoch only, and the bar is of what has been queued.
@@ -146,7 +151,9 @@ def train(
     NonFiniteError
         At the first NaN or infinity; the last good checkpoint stays.
     KeyboardInterrupt
-        After Ctrl-C, once the step is done; the last epoch's checkpoint stays.
+        After Ctrl-C, once the step is done; the last epoch's checkpoint stays. Its
+        attribute ``run`` is the `Run` so far: whole epochs in the history, and the
+        model as the last step left it.
     """
     settings = check_settings(
         model,
@@ -219,14 +226,17 @@ def train(
             held_out = held_out_inputs(model, test_images, settings)
         run = Run(config, history, model, folder)
         try:
-            run_epochs(training, run, held_out, progress)
+            run_epochs(training, run, held_out, callback, progress)
+        except KeyboardInterrupt as stop:
+            stop.run = run
+            raise
         finally:
             model.origin = run.origin()
-    run.average = corrected_average(training.adam, training.state, average)
+            run.average = corrected_average(training.adam, training.state, average)
     return run
 
 
-def run_epochs(training, run, held_out, progress):
+def run_epochs(training, run, held_out, callback, progress):
     """The epochs that are not yet in the run's history; each is saved when it ends."""
     settings, n = training.settings, len(training.images)
     done, epochs = len(run.history.get("epoch", [])), len(settings.peaks)
@@ -279,6 +289,12 @@ def run_epochs(training, run, held_out, progress):
                 )
             if interrupted():
                 raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is kept")
+            if callback is not None:
+                run.average = corrected_average(
+                    training.adam, training.state, settings.average
+                )
+                if callback(run):
+                    return
 
 
 def run_epoch(training, epoch, rates, step_done):

@@ -154,7 +154,7 @@ def test_curves():
 
 def test_curves_by_seconds():
     history = {"epoch": [1, 2], "bound": [-5.0, -4.0], "seconds": [2.0, 3.0]}
-    axes = plots.learning_curves({"a": history}, by="seconds").axes[0]
+    axes = plots.learning_curves({"a": history}, by="second").axes[0]
     np.testing.assert_array_equal(axes.get_lines()[0].get_xdata(), [2, 5])
 
 

@@ -2,13 +2,24 @@
 ``run``, which returns the exit code and whose docstring is the help text.
 """
 
-from . import demo, evaluate, gradcheck, reproduce, sample, train
+from . import (
+    compare,
+    demo,
+    evaluate,
+    gradcheck,
+    reference,
+    reproduce,
+    sample,
+    train,
+)
 
 COMMANDS = {
     "train": train,
     "evaluate": evaluate,
     "sample": sample,
+    "compare": compare,
     "gradcheck": gradcheck,
+    "reference": reference,
     "reproduce": reproduce,
     "demo": demo,
 }

@@ -1,13 +1,13 @@
 """Named arrays that are one vector: parameters, their gradients, Adam's moments."""
 
 from copy import copy
-from hashlib import sha256
 from itertools import accumulate, pairwise
 from math import prod
 
 import numpy as np
 
 from ..kernels.device import to_host
+from .digest import digest
 
 
 class Params(dict):
@@ -122,8 +122,8 @@ class Params(dict):
         return {name: array.shape for name, array in self.items()}
 
     def digest(self):
-        """The SHA-256 of the vector's bytes: equal for equal values of one type."""
-        return sha256(to_host(self.vector).tobytes()).hexdigest()
+        """The `digest` of all values: equal for equal values of one type."""
+        return digest(to_host(self.vector))
 
     def zeros(self):
         """Zeros of the same names, shapes and type."""

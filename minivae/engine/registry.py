@@ -25,6 +25,7 @@ TAKEN = {
     *("model", "images", "x", "eps", "bound", "k", "estimator", "epochs", "batch"),
     *("learning_rate", "epsilon", "stages", "schedule", "average", "binarization"),
     *("backward", "tau", "rng", "seed", "folder", "data", "test_images", "progress"),
+    "callback",
 }
 
 

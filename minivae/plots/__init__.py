@@ -4,6 +4,7 @@ or (height, width, channels); without it an image is taken to be a grey square.
 """
 
 from .curves import (
+    ABSCISSAS,
     active_units,
     bound_against_k,
     draw_evaluations,
@@ -24,6 +25,7 @@ from .grids import (
 from .latents import aggregated_posterior, draw_latents, latent_scatter
 
 __all__ = [
+    "ABSCISSAS",
     "active_units",
     "aggregated_posterior",
     "best_and_worst",

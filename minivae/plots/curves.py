@@ -7,15 +7,21 @@ import numpy as np
 from ..evaluation import ACTIVE
 from .figure import finished, legend_above, new_figure
 
+# what learning curves may go by -> its values, from a history
+ABSCISSAS = {
+    "epoch": lambda history: history["epoch"],
+    "second": lambda history: np.cumsum(history["seconds"]),
+}
+
 
 def learning_curves(histories, path=None, by="epoch"):
-    """The bound, training and test, of each history (label -> columns), ``by`` "epoch"
-    or by "seconds" of training.
+    """The bound, training and test, of each history (label -> columns), by epoch or by
+    second.
     """
     figure = new_figure()
     axes = figure.subplots()
     for i, (label, history) in enumerate(histories.items()):
-        at = history["epoch"] if by == "epoch" else np.cumsum(history["seconds"])
+        at = ABSCISSAS[by](history)
         name = f"{label}, training (mean during the epoch)"
         axes.plot(at, history["bound"], f"C{i}.-", label=name)
         if "test_bound" in history:
@@ -59,9 +65,10 @@ def bound_against_k(evaluations, path=None):
     """The k-sample bound of each labelled Evaluation, from the same weights."""
     figure = new_figure()
     axes = figure.subplots()
+    sizes = sorted({k for result in evaluations.values() for k in result.bounds})
     for label, evaluation in evaluations.items():
-        sizes, values = list(evaluation.bounds), list(evaluation.bounds.values())
-        axes.plot(sizes, values, "o-", label=f"trained: {label}")
+        k, values = list(evaluation.bounds), list(evaluation.bounds.values())
+        axes.plot(k, values, "o-", label=f"trained: {label}")
     axes.set(xlabel="k", ylabel="bound on log p(x) (nats)", xscale="log")
     axes.set_xticks(sizes, [str(size) for size in sizes], minor=False)
     axes.minorticks_off()

@@ -1,0 +1,155 @@
+"""What an evaluation has measured, and its file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .engine.files import write_atomically
+from .engine.npz import open_npz
+
+
+@dataclass
+class Evaluation:
+    """What `evaluate` measured. Bounds in nats, means over images.
+
+    Attributes
+    ----------
+    nll, nll_se : float
+        -log p(x) estimated by ``k`` weights per image, and its standard error over
+        images (None for a single one).
+    bounds : dict
+        k -> the k-sample bound, from the same weights: ``k`` weights make many groups
+        of fewer.
+    active_units : list of int
+        One per stochastic layer.
+    unit_variances : list of ndarray of shape (L,)
+        Var over images of E_q[z|x], by unit.
+    reconstruction, kl : float
+        The ELBO's two terms: E_q log p(x|z), and KL(q || prior), in closed form where
+        there is one layer.
+    effective_sample_size : ndarray of shape (n,)
+        1 / sum of squared normalised weights, per image; between 1 and ``k``.
+    sorted_weights : ndarray of shape (k,)
+        Normalised weights, largest first, mean over images.
+    images, k : int
+    log_p : ndarray of shape (n,)
+        log p(x) of each image, estimated by ``k`` weights.
+    x_digest, params_digest : str
+        Of the images as they were evaluated, with their pixels, and of the model's
+        parameters: they are equal for the same ones.
+    """
+
+    nll: float
+    nll_se: float
+    bounds: dict
+    active_units: list
+    unit_variances: list
+    reconstruction: float
+    kl: float
+    effective_sample_size: np.ndarray
+    sorted_weights: np.ndarray
+    images: int
+    k: int
+    log_p: np.ndarray
+    x_digest: str
+    params_digest: str
+
+    def summary(self):
+        """The scalars, as a dict that JSON can hold."""
+        return {
+            "images": self.images,
+            "k": self.k,
+            "nll": self.nll,
+            "nll_se": self.nll_se,
+            "bounds": {str(k): value for k, value in self.bounds.items()},
+            "active_units": self.active_units,
+            "unit_variances": [variances.tolist() for variances in self.unit_variances],
+            "reconstruction": self.reconstruction,
+            "kl": self.kl,
+            "effective_sample_size": float(self.effective_sample_size.mean()),
+        }
+
+    def paired_difference(self, other: Evaluation) -> tuple[float, float]:
+        """This NLL less the other's, in nats, and its standard error over images.
+
+        How hard an image is cancels in the difference: it is far sharper than either
+        NLL (chapter 12).
+
+        Raises
+        ------
+        ValueError
+            If they are not of the same images with the same pixels.
+        """
+        if self.x_digest != other.x_digest:
+            raise ValueError(
+                "two evaluations are compared on the same images and pixels; these are"
+                f" of {self.images:,} and {other.images:,} images, digests"
+                f" {self.x_digest[:8]} and {other.x_digest[:8]}"
+            )
+        difference = other.log_p - self.log_p
+        n = len(difference)
+        error = difference.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+        return float(difference.mean()), float(error)
+
+    def save(self, path: str | os.PathLike):
+        """Write all of it as one .npz, an array for each attribute.
+
+        ``bounds`` has a row (k, bound) for each k, and ``unit_variances/1``, ``/2`` and
+        so on are those of the layers.
+        """
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        arrays["bounds"] = np.array([*self.bounds.items()], float)
+        arrays["nll_se"] = np.nan if self.nll_se is None else self.nll_se
+        for l, variances in enumerate(arrays.pop("unit_variances"), start=1):
+            arrays[f"unit_variances/{l}"] = variances
+        write_atomically(path, lambda file: np.savez(file, **arrays))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Evaluation:
+        """What `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such file, or it is damaged.
+        """
+        with open_npz(path, "an evaluation") as (header, read):
+
+            def value(name, kinds, *shape):
+                """The array of this name; a None in ``shape`` is any length."""
+                found = header(name)
+                if (
+                    found is None
+                    or found[0].kind not in kinds
+                    or len(found[1]) != len(shape)
+                    or any(m not in (n, None) for n, m in zip(found[1], shape))
+                ):
+                    got = "no such array" if found is None else f"{found[0]} {found[1]}"
+                    raise ValueError(f"{path}: not an evaluation ({name} is {got})")
+                array = read(name)
+                return array if shape else array.item()
+
+            n, k = value("images", "iu"), value("k", "iu")
+            units, nll_se = value("active_units", "iu", None), value("nll_se", "f")
+            return cls(
+                nll=value("nll", "f"),
+                nll_se=None if np.isnan(nll_se) else nll_se,
+                bounds={int(k): float(b) for k, b in value("bounds", "f", None, 2)},
+                active_units=units.tolist(),
+                unit_variances=[
+                    value(f"unit_variances/{l}", "f", None)
+                    for l in range(1, len(units) + 1)
+                ],
+                reconstruction=value("reconstruction", "f"),
+                kl=value("kl", "f"),
+                effective_sample_size=value("effective_sample_size", "f", n),
+                sorted_weights=value("sorted_weights", "f", k),
+                images=n,
+                k=k,
+                log_p=value("log_p", "f", n),
+                x_digest=value("x_digest", "U"),
+                params_digest=value("params_digest", "U"),
+            )
