@@ -20,6 +20,8 @@ settings.load_profile("minivae")
 KNOWN_SKIPS = (
     "compiling needs NVVM: pip install 'minivae[compile]'",
     "needs Dask: pip install 'minivae[cluster]'",
+    "this block needs PyTorch",
+    "this block needs JAX",
 )
 if "NO_SKIPS" in os.environ:
     KNOWN_SKIPS = ()

@@ -14,8 +14,9 @@ Symbols    x (B, D); eps, z (B, K, L); mu, log_sigma (B, L); log_w (B, K)
 Data flows one way, and a file imports only from those before it:
 
     layers  bernoulli  gaussian  networks  subsampling  log_weights  bounds  estimators
-    gradient  model  adam  presets  settings  runs  training  results  evaluation  sumo
-    check  gradcheck  reference  plots  comparison  experiments  commands  cli
+    gradient  initial  model  adam  presets  settings  runs  training  results
+    evaluation  sumo  check  gradcheck  reference  plots  comparison  experiments
+    commands  cli
 
 ``kernels``, ``engine`` and ``data`` import nothing of these. ``minimal`` is the whole
 on one page. A reader of the mathematics need not open ``engine``: threads, noise by

@@ -15,7 +15,6 @@ from .engine.checks import (
     DTYPES,
     check_array,
     check_eps,
-    check_range,
     check_seed,
     check_size,
     check_x,
@@ -25,11 +24,12 @@ from .engine.model_file import check_parameters, read_model, save_model
 from .engine.objective import resolve
 from .engine.params import Params
 from .engine.threads import alone
+from .initial import initial_arrays
 from .kernels import DEVICES, load_ops
 from .kernels.device import require_device, to_device, to_host
 from .layers import mlp_forward
 from .log_weights import as_draws, as_rows, log_weights_forward
-from .networks import encoder_forward, gaussian_forward, init_networks
+from .networks import encoder_forward, gaussian_forward
 
 MOST_PARAMETERS, MOST_LAYERS = 50_000_000, 1000  # a slip or a stranger asks for more
 LIKELIHOODS = ("bernoulli", "bernoulli-grey", "gaussian")
@@ -136,26 +136,8 @@ class VAE:
         if device == "cuda":
             require_device()
 
-        p1_heads = ("logits",)
-        if likelihood == "gaussian":
-            p1_heads = ("mu",) if fixed else ("mu", "log_sigma")
-        arrays = init_networks(
-            x_dim=self.x_dim,
-            latent_dims=self.latent_dims,
-            hidden_dims=self.hidden_dims,
-            p1_heads=p1_heads,
-            rng=rng,
-            dtype=self.dtype,
-        )
-        if x_mean is not None:
-            x_mean = check_array("x_mean", x_mean, (self.x_dim,), np.float64)
-            if likelihood == "gaussian":
-                arrays["p1.mu.b"][...] = x_mean
-            else:
-                check_range("x_mean", x_mean)
-                x_mean = np.clip(x_mean, 0.001, 0.999)
-                arrays["p1.logits.b"][...] = np.log(x_mean / (1 - x_mean))
-        self.params, self.origin = Params.of(arrays, self.dtype), None
+        self.params = Params.of(initial_arrays(self, rng, x_mean), self.dtype)
+        self.origin = None
         if device == "cuda":
             vector = to_device(self.params.vector)
             self.params = Params(self.params.shapes(), vector)
@@ -319,15 +301,14 @@ class VAE:
         return self.decode(z)
 
     def save(self, path: str | os.PathLike):
-        """Write the model as one .npz, an array for each parameter (chapter 26)."""
+        """Write the model as one .npz, an array for each parameter."""
         save_model(path, self)
 
     @classmethod
     def load(
         cls, path: str | os.PathLike, device: str = "cpu", kernels: str | None = None
     ) -> VAE:
-        """The model that `save` wrote, or another program under the same names
-        (chapter 26).
+        """The model that `save` wrote, or another program by the same names.
 
         Raises
         ------
@@ -339,7 +320,7 @@ class VAE:
         try:
             model = cls(**settings, device=device, kernels=kernels, rng=rng)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: not a model ({error})") from error
+            raise ValueError(f"{path}: {error}") from error
         check_parameters(path, model.params, arrays)
         for name, array in arrays.items():
             model.params[name] = model.to_device(array)

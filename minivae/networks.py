@@ -16,34 +16,7 @@ import numpy as np
 
 from .bernoulli import bernoulli_backward, bernoulli_forward
 from .gaussian import log_density, log_density_backward
-from .layers import (
-    linear_backward,
-    linear_forward,
-    linear_init,
-    mlp_backward,
-    mlp_forward,
-    mlp_init,
-)
-
-
-def init_networks(x_dim, latent_dims, hidden_dims, p1_heads, rng, dtype):
-    """All parameters of a model, a dict of name -> array: Glorot-uniform weights, zero
-    biases.
-    """
-    arrays, units = {}, (x_dim, *latent_dims)  # of z_0 = x, z_1, z_2, ...
-    for l, widths in enumerate(hidden_dims, start=1):
-        below, above = units[l - 1], units[l]
-        p_heads = p1_heads if l == 1 else ("mu", "log_sigma")
-        for name, n_in, widths_up, n_out, heads in (
-            (f"q{l}", below, widths, above, ("mu", "log_sigma")),
-            (f"p{l}", above, widths[::-1], below, p_heads),
-        ):
-            mlp_init(arrays, name, n_in, widths_up, rng, dtype)
-            n_last = (n_in, *widths_up)[-1]  # without hidden layers, the input
-            for head in heads:
-                linear_init(arrays, f"{name}.{head}", n_last, n_out, rng, dtype)
-    return arrays
-
+from .layers import linear_backward, linear_forward, mlp_backward, mlp_forward
 
 # A conditional Gaussian
 

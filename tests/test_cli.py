@@ -10,7 +10,7 @@ import standin
 import minivae as mv
 from minivae import cli, data, gradcheck
 from minivae.check import Check
-from minivae.commands import train
+from minivae.commands import COMMANDS, train
 from minivae.data import Dataset
 from minivae.experiments import demo
 
@@ -167,9 +167,7 @@ def test_argparse_refuses_with_2(argv, capsys):
     assert "usage: minivae" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "evaluate", "sample", "gradcheck", "reproduce", "demo"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_gives_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
@@ -220,7 +218,9 @@ def test_seeds_have_files_of_their_own(small, tmp_path, capsys):
     names = sorted(path.name for path in tmp_path.glob("evaluation*"))
     assert names == [
         "evaluation_3_images_k_5.json",
+        "evaluation_3_images_k_5.npz",
         "evaluation_3_images_k_5_seed_1.json",
+        "evaluation_3_images_k_5_seed_1.npz",
     ]
 
 

@@ -142,8 +142,11 @@ def test_a_table_of_runs():
     assert cells[5][3] == f"{b.nll:.2f}" and cells[5][5].endswith(" of 2")
     settings = {row[0]: row[1:] for row in cells[9:]}
     assert settings == {
-        "bound": ["elbo", "miwae"], "k": ["1", "4"], "seed": ["0", "1"], "m": ["-", "2"],
-    }  # fmt: skip
+        "bound": ["elbo", "miwae"],
+        "k": ["1", "4"],
+        "seed": ["0", "1"],
+        "m": ["-", "2"],
+    }
     with pytest.raises(ValueError, match="an evaluation for each run"):
         mv.compare(runs, {"a": a})
 

@@ -1,7 +1,7 @@
 """A model in one .npz of plain arrays: its parameters by their names.
 
 The architecture follows from the names and the shapes, so another program can write
-such a file as easily as read it (chapter 26).
+such a file as easily as read it.
 """
 
 import numpy as np
