@@ -67,7 +67,7 @@ def minivae_step(model, images, k, backward, learning_rate=1e-3):
     settings = check_settings(
         model, k=k, options={}, epochs=1, learning_rate=learning_rate, stages=None,
         schedule="constant", average=None, batch=1, epsilon=1e-8,
-        binarization="dynamic", seed=0, data=None, **how,
+        binarization="dynamic", seed=0, **how,
     )  # fmt: skip
     training = Training(
         model=model,

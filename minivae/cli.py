@@ -16,11 +16,17 @@ from pathlib import Path
 from . import __version__
 from .commands import COMMANDS
 from .commands.arguments import positive
-from .engine.report import flush_all, open_missing_descriptors, say, warn_in_a_line
+from .engine.checks import did_you_mean
+from .engine.interrupt import NOTHING_KEPT
+from .engine.report import (
+    flush_all,
+    open_missing_descriptors,
+    say,
+    say_only_errors,
+    warn_in_a_line,
+)
 from .engine.threads import ask_for
 from .training import NonFiniteError
-
-RESUME = "The same command again resumes there."
 
 
 def main(argv=None):
@@ -39,9 +45,13 @@ def run_command(argv):
     try:
         args = parser().parse_args(argv)
         limit_threads(args.threads)
-        return args.command(args)
+        with say_only_errors(args.quiet):
+            return args.command(args)
     except KeyboardInterrupt as stop:
-        reason = f"{stop}. {RESUME}" if str(stop) else "stopped"
+        reason = str(stop) or "stopped"
+        if str(stop):
+            then = "begins anew" if reason.endswith(NOTHING_KEPT) else "resumes there"
+            reason += f". The same command again {then}."
         say(f"\nminivae: {reason}", "stderr")
         return 130
     except (NonFiniteError, MemoryError) as error:
@@ -55,7 +65,7 @@ def run_command(argv):
 
 def parser():
     """The argument parser: one subcommand a verb, each with an example."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="minivae",
         description="Variational and importance weighted autoencoders, with"
         " hand-written, checked gradients.",
@@ -70,11 +80,40 @@ def parser():
             epilog=f"example:\n  {command.EXAMPLE}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        sub.set_defaults(command=command.run)
+        sub.set_defaults(command=command.run, parser=sub)
         option = partial(add_option, sub)
         option("--threads", type=positive, help="How many threads to use, if not all.")
+        option("--quiet", action="store_true", help="Say nothing but errors.")
         command.add_options(option)
     return top
+
+
+class Parser(argparse.ArgumentParser):
+    """One whose errors are one line, and end in what helps."""
+
+    def error(self, message):
+        what, _, unknown = message.partition("unrecognized arguments: ")
+        if not what and unknown:
+            message += self.nearest(unknown.split()[0].split("=")[0])
+        raise ValueError(f"{message} (see {self.prog} --help)")
+
+    def parse_args(self, args=None, namespace=None):
+        """Unknown arguments are the subcommand's to speak of."""
+        args, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return args
+
+    def nearest(self, option):
+        """The option that may have been meant, in words."""
+        names = {
+            name.removeprefix("--").replace("-", "_"): name
+            for name in self._option_string_actions
+        }
+        meant = did_you_mean(option.lstrip("-").replace("-", "_"), names)
+        for name, dashed in names.items():
+            meant = meant.replace(f"mean {name}?", f"mean {dashed}?")
+        return meant
 
 
 def add_option(parser, *names, help, **settings):

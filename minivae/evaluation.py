@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,10 +11,12 @@ from numpy.typing import ArrayLike
 from .bounds import iwae
 from .data import binarize
 from .engine.batching import shards
-from .engine.checks import check_finite, check_grey, check_seed, check_size, check_x
-from .engine.digest import digest_of_images
-from .engine.interrupt import interruptible
+from .engine.checks import check_finite, check_images, check_seed, check_size
+from .engine.digest import digest, digest_of_images
+from .engine.interrupt import NOTHING_KEPT, interruptible
+from .engine.memory import check_memory
 from .engine.noise import draw_eps
+from .engine.partial import kept_results
 from .engine.recording import repeat
 from .engine.report import progress_bar
 from .engine.threads import each
@@ -39,6 +42,7 @@ def evaluate(
     binarize_seed: int = 0,
     seed: int = 0,
     bound_sizes: Iterable[int] = BOUND_SIZES,
+    partial: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """The likelihood of ``images``, the bounds, the units in use, the sample size.
@@ -50,8 +54,8 @@ def evaluate(
     ----------
     model : VAE
     images : ndarray of shape (n, D)
-        Grey values in [0, 1]; binarized once, with ``binarize_seed``, for likelihood
-        "bernoulli". For others, as they are.
+        Grey values in [0, 1], or bytes from 0 to 255; binarized once, with
+        ``binarize_seed``, for likelihood "bernoulli". For others, as they are.
     k : int
         Weights per image (Burda et al. 2016 use 5,000).
     seed : int
@@ -59,6 +63,9 @@ def evaluate(
     bound_sizes : iterable of int
         For which k' the k'-sample bound is measured; ``k`` itself always is, and what
         is larger is left out.
+    partial : path-like, optional
+        A file for what is measured so far: after Ctrl-C or a kill the same call goes
+        on from there. It is removed at the end.
     progress : bool
         Show a bar, in a terminal.
 
@@ -73,12 +80,20 @@ def evaluate(
     """
     k, seed = check_size("k", k), check_seed("seed", seed)
     binarize_seed = check_seed("binarize_seed", binarize_seed)
-    x = model.to_device(images_seen(check_finite(model), images, binarize_seed))
+    images = images_seen(check_finite(model), images, binarize_seed)
+    digests = {"x_digest": digest_of_images(images)}
+    digests["params_digest"] = model.params.digest()
+    n, block = len(images), IMAGES[model.device]
+    check_memory(f"an evaluation with k = {k:,}", 40 * min(n, block) * k, "k")
     sizes = {check_size("bound_sizes", size) for size in bound_sizes}
-    n, sizes = len(x), sorted({size for size in sizes if size < k} | {k})
-    bounds = {size: np.empty(n) for size in sizes}
+    bounds = {size: np.empty(n) for size in sorted({s for s in sizes if s < k} | {k})}
+    x = model.to_device(images)
     log_px, kl, ess, weights = np.empty(n), np.empty(n), np.empty(n), np.zeros(k)
     means = [np.empty((n, L)) for L in model.latent_dims]  # E_q[z_l|x]
+    arrays = {"log_px": log_px, "kl": kl, "ess": ess, "weights": weights}
+    arrays |= {f"bound_{size}": array for size, array in bounds.items()}
+    arrays |= {f"mean_{l}": array for l, array in enumerate(means, start=1)}
+    key = digest(digests, model.config(), list(bounds), seed)
 
     def weigh(rows):
         """Fill in what is measured of these images; the sum of their sorted weights."""
@@ -86,7 +101,7 @@ def evaluate(
         log_px[rows], kl[rows], *here = (to_host(array) for array in drawn)
         for mean, mean_here in zip(means, here):
             mean[rows] = mean_here
-        for size in sizes:  # eq. 12.2; an incomplete last group is left out
+        for size in bounds:  # eq. 12.2; an incomplete last group is left out
             groups = log_w[:, : k // size * size].reshape(-1, size)
             value, _, _ = iwae(groups, ops=model.ops)
             bounds[size][rows] = to_host(value.reshape(len(log_w), -1).mean(axis=1))
@@ -95,13 +110,17 @@ def evaluate(
         return to_host(np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0))
 
     bar = progress_bar(total=n, desc=f"evaluate, k = {k}", unit="img", show=progress)
-    with bar, interruptible() as interrupted:
-        for start in range(0, n, IMAGES[model.device]):
-            stop = min(start + IMAGES[model.device], n)
+    kept = kept_results(partial, key, arrays)
+    with bar, interruptible() as interrupted, kept as (done, keep):
+        bar.update(done)
+        for start in range(done, n, block):
+            stop = min(start + block, n)
             weights += sum(each(weigh, shards(start, stop, k, model.device))) / n
             bar.update(stop - start)
+            keep(stop, at_once=interrupted())
             if interrupted():
-                raise KeyboardInterrupt(f"stopped after {stop} of {n} images")
+                result = NOTHING_KEPT if partial is None else "they are kept"
+                raise KeyboardInterrupt(f"stopped after {stop} of {n} images; {result}")
 
     variances = [mean.var(axis=0) for mean in means]  # eq. 12.3
     log_p = bounds[k]
@@ -118,17 +137,16 @@ def evaluate(
         images=n,
         k=k,
         log_p=log_p,
-        x_digest=digest_of_images(to_host(x)),
-        params_digest=model.params.digest(),
+        **digests,
     )
 
 
 def images_seen(model, images, binarize_seed):
     """``images`` as `evaluate` takes them: checked, and binarized if the model is."""
+    images = check_images("images", images, model)
     if model.likelihood == "bernoulli":
-        images = check_grey("images", images, model.x_dim, model.dtype)
         images = binarize(images, np.random.default_rng(binarize_seed))
-    return check_x(model, images)
+    return images
 
 
 def draw_weights(model, x, k, seed, images):

@@ -11,7 +11,7 @@ code, and how a batch is taken in chunks (`minivae.engine.batching`).
 import numpy as np
 
 from .engine.batching import sum_gradients
-from .engine.checks import check_eps, check_x
+from .engine.checks import check_eps, check_rng, check_x
 from .engine.objective import resolve
 from .engine.registry import register_closed_form
 from .gaussian import kl_to_standard_normal, kl_to_standard_normal_backward
@@ -145,7 +145,7 @@ def bound_and_grad(
         "all" samples, or fewer of them with the same mean: "sparse" keeps the samples
         that count, with ``tau`` for a threshold; "single" keeps one per image.
     tau : float
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator or int
         Chooses the samples; needed unless ``backward`` is "all".
     **options
         Of the bound and of the estimator: ``m``, ``beta``, ``alpha``, ``baseline``.
@@ -172,7 +172,7 @@ def bound_and_grad(
     if backward != "all" and rng is None:
         raise ValueError(f"backward {backward!r} chooses samples: it needs rng")
     n = objective.uniform_numbers(K)
-    uniform = rng.random((B, n)) if n else np.empty((B, 0))
+    uniform = check_rng(rng).random((B, n)) if n else np.empty((B, 0))
     x, uniform = model.to_device(x), model.to_device(uniform)
     eps = [model.to_device(e) for e in eps]
 

@@ -15,11 +15,15 @@ from .engine.checks import (
     DTYPES,
     check_array,
     check_eps,
+    check_real,
+    check_rng,
     check_seed,
     check_size,
+    check_sizes,
     check_x,
     choose,
 )
+from .engine.memory import check_memory
 from .engine.model_file import check_parameters, read_model, save_model
 from .engine.objective import resolve
 from .engine.params import Params
@@ -32,7 +36,17 @@ from .log_weights import as_draws, as_rows, log_weights_forward
 from .networks import encoder_forward, gaussian_forward
 
 MOST_PARAMETERS, MOST_LAYERS = 50_000_000, 1000  # a slip or a stranger asks for more
-LIKELIHOODS = ("bernoulli", "bernoulli-grey", "gaussian")
+# likelihood -> what -log of the mean weight is called, and what to know of it
+NLL_NAMES = {
+    "bernoulli": ("NLL", ""),
+    "bernoulli-grey": (
+        "pseudo-NLL",
+        "the Bernoulli formula on grey values is no density of them, and this no"
+        " likelihood: compare it with nothing but itself",
+    ),
+    "gaussian": ("NLL (density)", "of a density of grey values: it may be negative"),
+}
+LIKELIHOODS = tuple(NLL_NAMES)
 
 
 class VAE:
@@ -54,8 +68,9 @@ class VAE:
         A fixed sigma for a Gaussian likelihood.
     dtype : dtype
         float32, or float64 for gradient checks.
-    rng : numpy.random.Generator
-        Draws the Glorot-uniform weights. Biases start at zero.
+    rng : numpy.random.Generator or int
+        Draws the Glorot-uniform weights; a whole number is a seed, here and in every
+        method. Biases start at zero.
     x_mean : ndarray of shape (D,), optional
         The mean training image. The output bias starts at it; for a Bernoulli, at its
         logit, clipped to [0.001, 0.999].
@@ -92,16 +107,21 @@ class VAE:
         likelihood: str = "bernoulli",
         dtype: DTypeLike = np.float32,
         *,
-        rng: np.random.Generator,
+        rng: np.random.Generator | int,
         x_mean: ArrayLike | None = None,
         x_sigma: float | None = None,
         device: str = "cpu",
         kernels: str | None = None,
     ):
         self.x_dim = check_size("x_dim", x_dim)
-        self.latent_dims = tuple(check_size("latent_dims", n) for n in latent_dims)
+        self.latent_dims = check_sizes("latent_dims", latent_dims, "(50,)")
+        if not np.iterable(hidden_dims) or not all(map(np.iterable, hidden_dims)):
+            raise TypeError(
+                "hidden_dims must hold a tuple for each stochastic layer, as in"
+                f" ((200, 200),); got {hidden_dims!r}"
+            )
         self.hidden_dims = tuple(
-            tuple(check_size("hidden_dims", n) for n in widths)
+            check_sizes("hidden_dims", widths, "((200, 200),)")
             for widths in hidden_dims
         )
         if not self.latent_dims or len(self.latent_dims) != len(self.hidden_dims):
@@ -121,6 +141,8 @@ class VAE:
             )
         self.likelihood = choose("likelihood", likelihood, LIKELIHOODS)
         fixed = x_sigma is not None
+        if fixed:
+            x_sigma = check_real("x_sigma", x_sigma)
         if fixed and not (likelihood == "gaussian" and 0 < x_sigma < np.inf):
             raise ValueError(
                 "x_sigma is a positive number, for likelihood 'gaussian' only;"
@@ -136,7 +158,8 @@ class VAE:
         if device == "cuda":
             require_device()
 
-        self.params = Params.of(initial_arrays(self, rng, x_mean), self.dtype)
+        arrays = initial_arrays(self, check_rng(rng), x_mean)
+        self.params = Params.of(arrays, self.dtype)
         self.origin = None
         if device == "cuda":
             vector = to_device(self.params.vector)
@@ -160,7 +183,7 @@ class VAE:
         }
 
     def draw_eps(
-        self, batch: int, k: int, rng: np.random.Generator
+        self, batch: int, k: int, rng: np.random.Generator | int
     ) -> list[np.ndarray]:
         """Standard normal noise for ``k`` samples of each of ``batch`` images.
 
@@ -170,6 +193,9 @@ class VAE:
             One (batch, k, L) per stochastic layer.
         """
         batch, k = check_size("batch", batch), check_size("k", k)
+        size = batch * k * sum(self.latent_dims) * self.dtype.itemsize
+        check_memory(f"eps of {batch:,} images and k = {k:,}", size, "k or the batch")
+        rng = check_rng(rng)
         shapes = [(batch, k, L) for L in self.latent_dims]
         return [rng.standard_normal(shape, self.dtype) for shape in shapes]
 
@@ -290,9 +316,10 @@ class VAE:
         return to_host(mean)
 
     @alone
-    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+    def sample(self, n: int, rng: np.random.Generator | int) -> np.ndarray:
         """The means of p(x|z_1) at ``n`` ancestral draws of z_1, (n, D)."""
-        n = check_size("n", n)
+        n, rng = check_size("n", n), check_rng(rng)
+        check_memory(f"{n:,} images", n * row_bytes(self), "n")
         z = rng.standard_normal((n, self.latent_dims[-1]), self.dtype)
         for l in range(len(self.latent_dims), 1, -1):
             heads, _ = gaussian_forward(self, f"p{l}", self.to_device(z))
@@ -325,6 +352,12 @@ class VAE:
         for name, array in arrays.items():
             model.params[name] = model.to_device(array)
         return model
+
+
+def row_bytes(model):
+    """What the activations of one sample of one image take, of all layers."""
+    units = model.x_dim + sum(map(sum, model.hidden_dims)) + sum(model.latent_dims)
+    return units * model.dtype.itemsize
 
 
 def log_weights_of(model, x, eps):

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import warnings
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from . import data as image_sets
 from .adam import Adam
+from .engine.digest import digest_of_images
 from .engine.params import Params
-from .engine.run_folder import load_checkpoint, read_config
+from .engine.run_folder import (
+    images_named,
+    load_checkpoint,
+    read_config,
+    refuse_other_images,
+)
 from .model import VAE
 
 
@@ -77,6 +85,63 @@ class Run:
             histories[label] = columns
             before += epochs
         return histories
+
+
+def load_images(run: Run, data: str | os.PathLike | None = None):
+    """The image set that a run was trained on, loaded again.
+
+    Parameters
+    ----------
+    run : Run
+    data : str or path-like, optional
+        Where it is, as `minivae.load` takes it, if not where the run had it from.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        If the run does not say where its images are, and if these are not the run's.
+    FileNotFoundError
+        If they are no longer there.
+    """
+    config, source = run.config, data or run.config.get("data")
+    where = run.folder or "this run"
+    if source is None:
+        which = images_named(config) if "digest" in config else "unknown images"
+        raise ValueError(
+            f"{where} was trained on {which}, which cannot be had again unless --data"
+            " says where they are"
+        )
+    try:
+        found = image_sets.load(source, **config.get("data_options", {}))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{error}: {where} was trained on images from there; if they are elsewhere"
+            " now, --data PATH says where"
+        ) from error
+    here = {
+        "images": len(found.train_images),
+        "digest": digest_of_images(found.train_images),
+        "image_shape": found.image_shape,
+        "data": found.name,
+    }
+    if "digest" in config:
+        refuse_other_images(f"{where} holds", config, here)
+    elif data is not None:
+        warnings.warn(
+            f"{where} is of an older version and was trained on unknown images; these"
+            f" are {images_named(here)}",
+            stacklevel=2,
+        )
+    if found.train_images.shape[1] != run.model.x_dim:
+        raise ValueError(
+            f"{where} holds a model of {run.model.x_dim} pixels; these are"
+            f" {images_named(here)}"
+        )
+    return found
 
 
 def initial_state(model, average):

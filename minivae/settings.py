@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .engine.checks import check_seed, check_size, choose
+from .engine.checks import check_real, check_seed, check_size, choose
 
 MOST_EPOCHS = 1_000_000
 BINARIZATIONS = ("dynamic", "fixed", "none")
@@ -33,7 +33,6 @@ class Settings:
     epsilon: float
     binarization: str
     seed: int
-    data: str | None
 
     @cached_property
     def peaks(self):
@@ -66,11 +65,15 @@ def check_settings(model, *, epochs, learning_rate, stages, **given):
     if binarization == "none" and model.likelihood == "bernoulli":
         raise ValueError("likelihood 'bernoulli' needs a binarization, not 'none'")
     stages = [(epochs, learning_rate)] if stages is None else stages
-    given["stages"] = [[check_size("epochs", n), float(rate)] for n, rate in stages]
+    given["stages"] = [
+        [check_size("epochs", n), check_real("learning_rate", r)] for n, r in stages
+    ]
     for name in ("k", "batch"):
         given[name] = check_size(name, given[name])
-    for name in ("tau", "epsilon", "average"):
-        given[name] = None if given[name] is None else float(given[name])
+    for name in ("tau", "epsilon"):
+        given[name] = check_real(name, given[name])
+    if given["average"] is not None:
+        given["average"] = check_real("average", given["average"])
     given["seed"] = check_seed("seed", given["seed"])
     settings = Settings(**given)
     choose("schedule", settings.schedule, SCHEDULES)

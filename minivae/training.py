@@ -22,20 +22,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .adam import Adam
-from .data import binarize
+from .data import Dataset, binarize, source_of
 from .engine import noise
 from .engine.batching import sum_gradients
-from .engine.checks import check_array, check_grey
+from .engine.checks import check_images, check_range
+from .engine.digest import digest_of_images
 from .engine.gpu import epochs_on_gpu
-from .engine.interrupt import interruptible
+from .engine.interrupt import NOTHING_KEPT, interruptible
 from .engine.lock import writing_in
+from .engine.memory import check_memory
 from .engine.objective import Objective, resolve
 from .engine.recording import queue
-from .engine.report import progress_bar
+from .engine.report import progress_bar, say_without_bar
 from .engine.run_folder import open_folder, save_epoch
 from .engine.threads import count
 from .gradient import add_gradient
-from .model import VAE, log_weights_of
+from .model import VAE, log_weights_of, row_bytes
 from .runs import Run, corrected_average, initial_state
 from .settings import Settings, check_settings
 from .subsampling import kept_rows
@@ -84,8 +86,9 @@ def train(
     tau: float = 0.1,
     seed: int = 0,
     folder: str | os.PathLike | None = None,
-    data: str | None = None,
+    data: str | os.PathLike | Dataset | None = None,
     test_images: ArrayLike | None = None,
+    validation_images: ArrayLike | None = None,
     callback: Callable[[Run], bool | None] | None = None,
     progress: bool = True,
     **options,
@@ -98,7 +101,8 @@ def train(
         Of a run that was loaded, its parameters are where this one starts, with a fresh
         Adam: so the objective is switched. config.json has that run as the origin.
     images : ndarray of shape (n, D)
-        Grey values in [0, 1]; any real numbers for a Gaussian likelihood.
+        Grey values in [0, 1], or bytes from 0 to 255; any real numbers for a Gaussian
+        likelihood.
     bound, estimator, backward, tau
         As for `bound_and_grad`. The baseline of estimator "score" is a running mean of
         the bound, updated after each step.
@@ -124,17 +128,19 @@ def train(
         Of the order, the binarisation and eps.
     folder : path-like, optional
         Where config.json, metrics.csv and checkpoint.npz go, every epoch.
-    data : str, optional
-        The image set's name, for config.json.
-    test_images : ndarray of shape (n, D), optional
-        Adds the column ``test_bound``: the same bound on the first 1,000 of them after
-        each epoch.
+    data : str, path-like or Dataset, optional
+        Where ``images`` come from, for config.json: what `minivae.load` takes, or what
+        it returned. `load_images` finds them by it.
+    test_images, validation_images : ndarray of shape (n, D), optional
+        Adds the column ``test_bound``, or ``validation_bound``: the same bound on the
+        first 1,000 of them after each epoch.
     callback : callable, optional
         Called with the `Run` after each epoch, which is saved by then; where it returns
         True, the run ends there. The same call without it goes on.
     progress : bool
-        Show a bar with the bound and images/s, in a terminal. On a GPU the bound is
-        known at the end of an epoch only, and the bar is of what has been queued.
+        Show a bar with the bound and images/s, in a terminal; elsewhere a line an
+        epoch. On a GPU the bound is known at the end of an epoch only, and the bar is
+        of what has been queued.
     **options
         Of the bound and of the estimator, as for `bound_and_grad`.
 
@@ -145,7 +151,8 @@ def train(
     Raises
     ------
     ValueError
-        For settings out of range, and if ``folder`` holds a run with other settings.
+        For settings out of range, and if ``folder`` holds a run with other settings or
+        on other images.
     BlockingIOError
         If another run is writing in ``folder``.
     NonFiniteError
@@ -172,7 +179,6 @@ def train(
         epsilon=epsilon,
         binarization=binarization,
         seed=seed,
-        data=data,
     )
     how = {"backward": backward, "tau": settings.tau}
     objective = resolve(model, settings.k, bound, estimator, options, **how)
@@ -185,10 +191,14 @@ def train(
     if "baseline" in options:
         raise ValueError("train keeps a running mean for a baseline: leave it out")
     settings = replace(settings, options=objective.options)
-    images = check_images("images", images, model, settings)
-    if test_images is not None:
-        test_images = test_images[:TEST_IMAGES]
-        test_images = check_images("test_images", test_images, model, settings)
+    images = check_inputs("images", images, model, settings)
+    given = {"test": test_images, "validation": validation_images}
+    held_out = {
+        name: check_inputs(f"{name}_images", some[:TEST_IMAGES], model, settings)
+        for name, some in given.items()
+        if some is not None
+    }
+    check_sizes_fit(model, settings.k, max(map(len, held_out.values()), default=0))
     training = Training(
         model=model,
         images=images,
@@ -198,8 +208,10 @@ def train(
         state=initial_state(model, settings.average),
     )
     config = {"model": model.config()} | asdict(settings)
-    config["images"] = len(images)
-    config["test_images"] = 0 if test_images is None else len(test_images)
+    config |= source_of(data, model.x_dim)
+    config["images"], config["digest"] = len(images), digest_of_images(images)
+    for name in given:
+        config[f"{name}_images"] = len(held_out.get(name, ()))
     config["threads"] = count()
     config["origin"] = model.origin
     if model.origin is not None:
@@ -221,9 +233,10 @@ def train(
         if settings.binarization == "fixed":
             images = binarize(images, noise.generator(settings.seed, 0, 0))
         training.images = model.to_device(images)
-        held_out = None
-        if test_images is not None:
-            held_out = held_out_inputs(model, test_images, settings)
+        held_out = {
+            name: held_out_inputs(model, some, settings)
+            for name, some in held_out.items()
+        }
         run = Run(config, history, model, folder)
         try:
             run_epochs(training, run, held_out, callback, progress)
@@ -259,9 +272,10 @@ def run_epochs(training, run, held_out, callback, progress):
             bar.set_postfix_str(f"epoch {epoch}{text}", refresh=False)
             bar.update((epoch - 1) * n + images_done - bar.n)
             if interrupted() and images_done < n:
+                kept = f"{epoch - 1} epochs are kept" if epoch > 1 else NOTHING_KEPT
                 raise KeyboardInterrupt(
                     f"stopped in epoch {epoch} after {images_done:,} of {n:,} images;"
-                    f" {epoch - 1} epochs are kept"
+                    f" {kept if run.folder else NOTHING_KEPT}"
                 )
 
         epoch_of = partial(run_epoch, training)
@@ -272,14 +286,11 @@ def run_epochs(training, run, held_out, callback, progress):
             rates = settings.learning_rate(epoch, np.arange(steps), steps)
             row = {"epoch": epoch, "learning_rate": float(rates[0])}
             row["bound"] = epoch_of(epoch, rates, step_done)
-            if held_out is not None:
-                row["test_bound"] = held_out_bound(training, *held_out)
-                if not np.isfinite(row["test_bound"]):
-                    warnings.warn(
-                        f"epoch {epoch}: the bound of the test images is"
-                        f" {row['test_bound']}",
-                        stacklevel=3,
-                    )
+            for name, inputs in held_out.items():
+                value = row[f"{name}_bound"] = held_out_bound(training, *inputs)
+                if not np.isfinite(value):
+                    text = f"epoch {epoch}: the bound of the {name} images is {value}"
+                    warnings.warn(text, stacklevel=3)
             row["seconds"] = time.perf_counter() - start
             for column, entry in row.items():
                 run.history.setdefault(column, []).append(entry)
@@ -287,14 +298,25 @@ def run_epochs(training, run, held_out, callback, progress):
                 save_epoch(
                     run.folder, run.config, training.adam, training.state, run.history
                 )
+            report_epoch(row, epochs, settings.bound, progress)
             if interrupted():
-                raise KeyboardInterrupt(f"stopped after epoch {epoch}, which is kept")
+                kept = "which is kept" if run.folder else NOTHING_KEPT
+                raise KeyboardInterrupt(f"stopped after epoch {epoch}; {kept}")
             if callback is not None:
                 run.average = corrected_average(
                     training.adam, training.state, settings.average
                 )
                 if callback(run):
                     return
+
+
+def report_epoch(row, epochs, bound, progress):
+    """A line on an epoch, where no bar can be shown."""
+    text = f"epoch {row['epoch']} of {epochs}: {bound} {row['bound']:.2f}"
+    for name in ("test", "validation"):
+        if f"{name}_bound" in row:
+            text += f", {name} {row[f'{name}_bound']:.2f}"
+    say_without_bar(f"{text}, {row['seconds']:.1f} s", show=progress)
 
 
 def run_epoch(training, epoch, rates, step_done):
@@ -415,8 +437,19 @@ def nonfinite(training, epoch, step, value, grads, stepped=False):
     )
 
 
-def check_images(name, images, model, settings):
-    """Grey values in [0, 1], or for a Gaussian likelihood any real numbers."""
-    if settings.binarization == "none" and model.likelihood == "gaussian":
-        return check_array(name, images, (None, model.x_dim), model.dtype)
-    return check_grey(name, images, model.x_dim, model.dtype)
+def check_sizes_fit(model, k, n_held_out):
+    """Refuse a k for which a step on one image, or eps of the held-out images, is
+    larger than the machine.
+    """
+    size = 3 * k * row_bytes(model)  # a forward, a backward, and what is between them
+    check_memory(f"a step with k = {k:,}", size, "k")
+    size = n_held_out * k * sum(model.latent_dims) * model.dtype.itemsize
+    check_memory(f"eps of {n_held_out:,} held-out images, k = {k:,},", size, "k")
+
+
+def check_inputs(name, images, model, settings):
+    """`check_images`, and grey values where they will be binarized."""
+    images = check_images(name, images, model)
+    if settings.binarization != "none":
+        check_range(name, images)
+    return images

@@ -170,9 +170,9 @@ def test_two_evaluations_at_once(tmp_path):
         "import sys, numpy as np\n"
         "from minivae import cli, data\n"
         "from minivae.data import Dataset\n"
-        "x = np.random.default_rng(0).random((20, 9), np.float32)\n"
-        "data.load = lambda name, path=None: Dataset(x, None, x, None)\n"
-        "sys.exit(cli.main(['evaluate', sys.argv[1], '--k', '20']))\n"
+        "x = np.random.default_rng(1).random((50, 9))\n"
+        "data.load = lambda name, **options: Dataset(x, None, x[:20], None)\n"
+        "sys.exit(cli.main(['evaluate', sys.argv[1], '--k', '20', '--data', 'x']))\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     pair = [

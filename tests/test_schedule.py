@@ -1,6 +1,7 @@
 """The learning rate of each step, and the running average of the parameters."""
 
 import json
+from dataclasses import replace
 from math import cos, pi
 
 import numpy as np
@@ -150,10 +151,10 @@ def test_average_of_a_numpy_number(tmp_path):
 
 def test_command_line(tmp_path, monkeypatch, capsys):
     data = mv.load("mnist")
-    few = data._replace(
-        train_images=data.train_images[:40], test_images=data.test_images[:8]
+    few = replace(
+        data, train_images=data.train_images[:40], test_images=data.test_images[:8]
     )
-    monkeypatch.setattr("minivae.data.load", lambda name, path=None: few)
+    monkeypatch.setattr("minivae.data.load", lambda name, **options: few)
     out = str(tmp_path / "run")
     shape = ["--latent-dims", "2", "--hidden-dims", "4", "--k", "2", "--epochs", "2"]
     how = ["--schedule", "cosine", "--average", "0.5", "--batch", "20"]

@@ -3,9 +3,13 @@
 import argparse
 from pathlib import Path
 
-DATA_PATH_HELP = (
-    "The path of OMNIGLOT's published chardata.mat, or of an .npz made from another."
-    " Left out, it is fetched."
+DATA_HELP = (
+    "mnist, omniglot, fashion-mnist, or a path: .npy, .npz, .csv, IDX (plain or"
+    " gzipped), a folder of pictures with a subfolder for each label."
+)
+RUN_DATA_HELP = (
+    "Where the images are that the run was trained on (as for train), if they are not"
+    " where it had them from."
 )
 
 
@@ -14,6 +18,20 @@ def positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number from 1 on; got {text!r}")
     return int(text)
+
+
+def seed_of(text):
+    """An argument that is a whole number of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number from 0 on; got {text!r}")
+    return int(text)
+
+
+def data_of(text):
+    """An argument that is the name or the path of an image set."""
+    if not text:
+        raise argparse.ArgumentTypeError("a name or a path; got ''")
+    return text
 
 
 def path_of(text):
@@ -27,7 +45,7 @@ def path_of(text):
 
 def sizes(text):
     """An argument such as 200,200."""
-    return tuple(positive(part) for part in text.split(","))
+    return tuple(positive(part.strip()) for part in text.split(","))
 
 
 def layers_of_sizes(text):

@@ -1,17 +1,19 @@
 """minivae evaluate."""
 
-from .. import data, plots
+from .. import plots
 from ..engine.digest import digest_of_images
 from ..engine.files import write_json
 from ..engine.report import say
 from ..evaluation import evaluate, images_seen
 from ..kernels import DEVICES
+from ..model import NLL_NAMES
 from ..results import Evaluation
-from ..runs import load_run
-from .arguments import DATA_PATH_HELP, path_of, positive
+from ..runs import load_images, load_run
+from .arguments import RUN_DATA_HELP, data_of, path_of, positive, seed_of
 
 SUMMARY = "Measure the test NLL, bounds and active units."
 EXAMPLE = "minivae evaluate runs/iwae50 --images 1000"
+SPLITS = ("test", "validation", "train")
 
 
 def add_options(option):
@@ -22,33 +24,46 @@ def add_options(option):
 
 def add_measuring_options(option):
     """What is measured, and how, for `measure`."""
-    option("--data-path", type=path_of, help=DATA_PATH_HELP)
+    option("--data", type=data_of, help=RUN_DATA_HELP)
+    option(
+        "--split",
+        choices=SPLITS,
+        default="test",
+        help="Which images to take: validation are those that train --validation held"
+        " back.",
+    )
     option("--k", type=positive, default=5000, help="How many weights an image has.")
     option(
         "--average",
         action="store_true",
         help="Take the running average of the parameters, if the run kept one.",
     )
-    option("--images", type=positive, help="Take only so many test images.")
+    option("--images", type=positive, help="Take only so many images.")
     option("--device", choices=[*DEVICES], default="cpu", help="Where to compute.")
     option(
         "--binarize-seed",
-        type=int,
+        type=seed_of,
         default=0,
-        help="The seed of the test images' pixels.",
+        help="The seed of the images' pixels.",
     )
-    option("--seed", type=int, default=0, help="The seed of the weights.")
+    option("--seed", type=seed_of, default=0, help="The seed of the weights.")
 
 
 def run(args):
-    """Evaluate a run's model on test images: a table, a JSON file and pictures."""
+    """Evaluate a run's model on test images: a table, a JSON file and pictures.
+
+    Stopped by Ctrl-C or a kill, the same command goes on where it was.
+    """
     run, result, path = measure(args, args.run, again=True)
     units = " + ".join(map(str, result.active_units))
     of_units = " + ".join(map(str, run.model.latent_dims))
     ess = result.effective_sample_size.mean()
-    say(f"{result.images} test images, k = {result.k}")
+    say(f"{result.images} {args.split} images, k = {result.k}")
     error = f", +- {result.nll_se:.3f} over images" if result.images > 1 else ""
-    say(f"NLL                    {result.nll:9.3f} nats{error}")
+    nll_name, remark = NLL_NAMES[run.model.likelihood]
+    say(f"{nll_name:<22} {result.nll:9.3f} nats{error}")
+    if remark:
+        say(f"  ({remark})")
     for k, value in result.bounds.items():
         say(f"bound, k = {k:<6}      {value:9.3f} nats")
     say(f"ELBO: reconstruction   {result.reconstruction:9.3f} nats")
@@ -70,10 +85,10 @@ def measure(args, folder, again=False):
     """
     run = load_run(folder, args.device)
     model = run.averaged() if args.average else run.model
-    image_set = data.load(run.config.get("data") or "mnist", args.data_path)
-    images = image_set.test_images[: args.images]
+    images = images_of(args, run)
     seeds = {"binarize_seed": args.binarize_seed, "seed": args.seed}
-    name = f"evaluation_{len(images)}_images_k_{args.k}"
+    split = "" if args.split == "test" else f"{args.split}_"
+    name = f"evaluation_{len(images)}_{split}images_k_{args.k}"
     name += "".join(f"_{key}_{seed}" for key, seed in seeds.items() if seed)
     name += "_averaged" if args.average else ""
     path = folder / f"{name}.json"
@@ -83,7 +98,17 @@ def measure(args, folder, again=False):
         digests = digest_of_images(x), model.params.digest()
         if (kept.x_digest, kept.params_digest) == digests:
             return run, kept, path
-    result = evaluate(model, images, args.k, **seeds)
-    write_json(path, result.summary() | seeds)
+    partial = path.with_suffix(".partial.npz")
+    result = evaluate(model, images, args.k, **seeds, partial=partial)
+    what = {"nll_is": NLL_NAMES[model.likelihood][0], "split": args.split}
+    write_json(path, result.summary() | seeds | what)
     result.save(path.with_suffix(".npz"))
     return run, result, path
+
+
+def images_of(args, run):
+    """The images that are asked for, of the run's image set."""
+    images = getattr(load_images(run, args.data), f"{args.split}_images")
+    if images is None:
+        raise ValueError(f"{run.folder} held back no images: see train --validation")
+    return images[: args.images]

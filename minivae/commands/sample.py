@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from .. import data, plots
+from .. import plots
 from ..engine.report import say
-from ..runs import load_run
-from .arguments import DATA_PATH_HELP, path_of, positive
+from ..evaluation import images_seen
+from ..runs import load_images, load_run
+from .arguments import RUN_DATA_HELP, data_of, path_of, positive, seed_of
 
 SUMMARY = "Draw from a trained model."
 EXAMPLE = "minivae sample runs/iwae50 --n 64 --out samples.png"
@@ -20,9 +21,9 @@ def add_options(option):
         action="store_true",
         help="Take the running average of the parameters, if the run kept one.",
     )
-    option("--seed", type=int, default=0, help="The seed of the draws.")
+    option("--seed", type=seed_of, default=0, help="The seed of the draws.")
     option("--out", type=path_of, help="The PNG. Left out, it is in the run's figures.")
-    option("--data-path", type=path_of, help=DATA_PATH_HELP)
+    option("--data", type=data_of, help=RUN_DATA_HELP)
     option(
         "--between",
         type=int,
@@ -41,20 +42,23 @@ def run(args):
     model = run.averaged() if args.average else run.model
     if args.out and args.out.suffix != ".png":
         raise ValueError(f"--out must end in .png; got {str(args.out)!r}")
+    if args.n > plots.MOST_TILES:
+        raise ValueError(
+            f"--n: a picture holds at most {plots.MOST_TILES:,} images; got {args.n:,}"
+        )
+    shape = run.config.get("image_shape")
     if args.between:
-        image_set = data.load(run.config.get("data") or "mnist", args.data_path)
+        image_set = load_images(run, args.data)
         for i in args.between:
             last = len(image_set.test_images) - 1
             if not 0 <= i <= last:
                 raise ValueError(f"--between takes test images 0 to {last}; got {i}")
-        x = image_set.test_images[args.between]
-        if model.likelihood == "bernoulli":
-            x = data.binarize(x, np.random.default_rng(args.seed))
+        x = images_seen(model, image_set.test_images[args.between], args.seed)
         out = args.out or args.run / "figures" / "interpolation.png"
-        plots.interpolation(model, x, out)
+        plots.interpolation(model, x, out, image_shape=image_set.image_shape)
         say(f"from test image {args.between[0]} to {args.between[1]}: {out}")
         return 0
     out = args.out or args.run / "figures" / "samples.png"
-    plots.samples(model, out, np.random.default_rng(args.seed), args.n)
+    plots.samples(model, out, np.random.default_rng(args.seed), args.n, shape)
     say(f"{args.n} samples: {out}")
     return 0

@@ -16,7 +16,15 @@ from ..presets import ARCHITECTURES, PRESETS
 from ..runs import load_run
 from ..settings import BINARIZATIONS, SCHEDULES
 from ..training import train
-from .arguments import DATA_PATH_HELP, layers_of_sizes, path_of, positive, sizes
+from .arguments import (
+    DATA_HELP,
+    data_of,
+    layers_of_sizes,
+    path_of,
+    positive,
+    seed_of,
+    sizes,
+)
 
 SUMMARY = "Train a model."
 EXAMPLE = (
@@ -34,6 +42,25 @@ PRESETS_MAY_SET = (
 def add_options(option):
     """Its arguments, by ``option``, which is `add_argument` (`minivae.cli`)."""
     option("--out", type=path_of, required=True, help="The run's folder.")
+    option("--data", type=data_of, default="mnist", help=DATA_HELP)
+    option(
+        "--test-share",
+        type=float,
+        help="Of a file with one array and no test images: the share that becomes them,"
+        " drawn by the seed. Left out, it is 0.1.",
+    )
+    option(
+        "--label-column",
+        help="The column of a .csv that holds labels: its name, or its number from 0"
+        " on.",
+    )
+    option(
+        "--validation",
+        type=positive,
+        default=0,
+        help="Hold back so many images from the end of the training set, to choose by:"
+        " their bound takes the place of the test images'.",
+    )
     option(
         "--init-from",
         type=path_of,
@@ -41,10 +68,6 @@ def add_options(option):
         help="Start from the parameters of the run in this folder, with a fresh Adam:"
         " so a trained model's objective is switched. The architecture is that run's.",
     )
-    option(
-        "--data", choices=["mnist", "omniglot"], default="mnist", help="The image set."
-    )
-    option("--data-path", type=path_of, help=DATA_PATH_HELP)
     option("--bound", choices=bound_names(), default="iwae", help="What is maximised.")
     option("--k", type=positive, default=50, help="How many samples an image has.")
     for name, (kind, help) in registered_options().items():
@@ -108,10 +131,10 @@ def add_options(option):
     )
     option(
         "--layers",
-        type=int,
-        choices=[*ARCHITECTURES],
-        help="How many stochastic layers the paper's architecture has. Left out, it is"
-        " 1.",
+        type=positive,
+        help="How many stochastic layers: the paper's architecture of one or two, or"
+        " more with --latent-dims and --hidden-dims. Left out, it is 1, or what these"
+        " say.",
     )
     option(
         "--latent-dims",
@@ -141,7 +164,7 @@ def add_options(option):
     )
     option(
         "--seed",
-        type=int,
+        type=seed_of,
         default=0,
         help="The seed of the weights, the order, the pixels and the noise.",
     )
@@ -171,8 +194,17 @@ def run(args):
         settings = PRESETS[args.preset] | settings
     options = {name: getattr(args, name) for name in registered_options()}
     options = {key: value for key, value in options.items() if value is not None}
-    image_set = data.load(args.data, args.data_path)
-    model = first_model(args, image_set.train_images)
+    dims = {} if args.init_from and not args.layers else architecture_of(args)
+    image_set = data.load(
+        args.data,
+        test_share=args.test_share,
+        label_column=args.label_column,
+        validation=args.validation,
+        seed=args.seed,
+    )
+    split = "validation" if args.validation else "test"
+    held_out = getattr(image_set, f"{split}_images")
+    model = first_model(args, dims, image_set.train_images)
     result = train(
         model,
         image_set.train_images,
@@ -182,24 +214,26 @@ def run(args):
         **options,
         seed=args.seed,
         folder=args.out,
-        data=args.data,
-        test_images=image_set.test_images,
+        data=image_set,
+        **{f"{split}_images": held_out},
     )
     history, figures = result.history, args.out / "figures"
     plots.learning_curves(result.lineage(), figures / "learning_curves.png")
-    plots.draw_model(model, image_set.test_images, figures)
+    plots.draw_model(model, held_out, figures, image_set.image_shape)
     say(
         f"epoch {history['epoch'][-1]}: bound {history['bound'][-1]:.2f} nats in"
-        f" training, {history['test_bound'][-1]:.2f} on test images\n"
+        f" training, {history[f'{split}_bound'][-1]:.2f} on {split} images\n"
         f"run: {args.out}   pictures: {figures}"
     )
-    path = ["--data-path", str(args.data_path)] if args.data_path else []
-    say("next: " + shlex.join(["minivae", "evaluate", str(args.out), *path]))
+    which = [] if split == "test" else ["--split", split]
+    say("next: " + shlex.join(["minivae", "evaluate", str(args.out), *which]))
     return 0
 
 
-def first_model(args, images):
-    """The model that training starts with: a fresh one, or that of --init-from."""
+def first_model(args, dims, images):
+    """The model that training starts with: a fresh one of these latent_dims and
+    hidden_dims, or that of --init-from.
+    """
     given = {
         "x_dim": images.shape[1],
         "latent_dims": args.latent_dims,
@@ -207,10 +241,8 @@ def first_model(args, images):
         "likelihood": args.likelihood,
         "x_sigma": args.x_sigma,
         "dtype": args.dtype,
+        **dims,
     }
-    if args.layers or not args.init_from:
-        shape = ARCHITECTURES[args.layers or 1]
-        given |= {name: given[name] or sizes for name, sizes in shape.items()}
     given = {name: value for name, value in given.items() if value is not None}
     where = {"device": args.device, "kernels": args.kernels}
     rng = np.random.default_rng(args.seed)
@@ -242,6 +274,25 @@ def loaded_origin(args):
         if origin.get("run") == str(args.init_from):
             return there
     return load_run(args.init_from)
+
+
+def architecture_of(args):
+    """The model's latent_dims and hidden_dims, as asked for or the paper's."""
+    own = {"latent_dims": args.latent_dims, "hidden_dims": args.hidden_dims}
+    own = {name: dims for name, dims in own.items() if dims is not None}
+    layers = args.layers or max(map(len, own.values()), default=1)
+    # more layers than one need both, or the word that they are the paper's
+    paper = ARCHITECTURES.get(layers, {}) if layers == 1 or args.layers else {}
+    architecture = paper | own
+    lengths = [len(architecture.get(name, ())) for name in ARCHITECTURES[1]]
+    if lengths != [layers, layers]:
+        latent, hidden = ",".join(["50"] * layers), "/".join(["200,200"] * layers)
+        or_paper = f", or --layers {layers} alone" if layers in ARCHITECTURES else ""
+        raise ValueError(
+            f"{layers} stochastic layers need as many sizes and groups of sizes: say"
+            f" --latent-dims {latent} --hidden-dims {hidden}, or the like{or_paper}"
+        )
+    return architecture
 
 
 def registered_options():

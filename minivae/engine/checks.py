@@ -2,11 +2,15 @@
 wants it, or raises an error that says what was wrong and what would be right.
 """
 
+from difflib import get_close_matches
+from numbers import Real
+
 import numpy as np
 
 from ..kernels.device import to_host
 
 DTYPES = ("float32", "float64")
+ELSEWHERE = {"lr": "learning_rate", "bs": "batch", "n_epochs": "epochs"}
 
 
 def choose(what, name, names):
@@ -14,6 +18,14 @@ def choose(what, name, names):
     if not isinstance(name, str) or name not in names:
         raise ValueError(f"{what} must be one of {', '.join(names)}; got {name!r}")
     return name
+
+
+def did_you_mean(name, names):
+    """The end of an error on an unknown ``name``: the nearest of ``names``, if any."""
+    near = get_close_matches(name, names, n=1)
+    if ELSEWHERE.get(name) in names:  # what other libraries call it
+        near = [ELSEWHERE[name]]
+    return f": did you mean {near[0]}?" if near else ""
 
 
 def check_size(name, value, least=1):
@@ -25,9 +37,38 @@ def check_size(name, value, least=1):
     return int(value)
 
 
+def check_sizes(name, sizes, example):
+    """``sizes`` as a tuple of ints of at least 1."""
+    if isinstance(sizes, str) or not np.iterable(sizes):
+        raise TypeError(f"{name} must be a tuple, as in {example}; got {sizes!r}")
+    return tuple(check_size(name, n) for n in sizes)
+
+
 def check_seed(name, value):
     """``value`` as an int of at least 0."""
     return check_size(name, value, least=0)
+
+
+def check_real(name, value):
+    """``value`` as a float."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a real number; got {value!r}")
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} is too large a number") from error
+
+
+def check_rng(rng):
+    """``rng`` as a generator: a whole number is its seed."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)):
+        raise TypeError(
+            "rng must be a numpy.random.Generator or a whole number, its seed;"
+            f" got {rng!r}"
+        )
+    return np.random.default_rng(check_seed("rng", rng))
 
 
 def check_array(name, array, shape, dtype):
@@ -59,7 +100,27 @@ def check_range(name, images):
     """Refuse values outside [0, 1]."""
     low, high = np.min(images), np.max(images)
     if not (low >= 0 and high <= 1):  # nor is a NaN inside
-        raise ValueError(f"{name} must lie in [0, 1]; got {low:g} to {high:g}")
+        advice = ": divide by the value of white" if high > 1 else ""
+        raise ValueError(f"{name} must lie in [0, 1]; got {low:g} to {high:g}{advice}")
+
+
+def check_images(name, images, model):
+    """``images`` (n, D) before they are binarized, as the model's likelihood wants
+    them: grey values in [0, 1], or for "gaussian" any real numbers.
+
+    Bytes (uint8) lie between 0 and 255, which is said by their type alone.
+    """
+    images = to_host(images)
+    if images.dtype == np.uint8 and images.size:
+        if images.max() <= 1:
+            raise ValueError(
+                f"{name} holds bytes up to {images.max()}, where 255 is white: give"
+                " zeros and ones as booleans or floats"
+            )
+        images = images / np.float32(255)
+    if model.likelihood == "gaussian":
+        return check_array(name, images, (None, model.x_dim), model.dtype)
+    return check_grey(name, images, model.x_dim, model.dtype)
 
 
 def check_binary(name, x, x_dim, dtype):

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from .report import say
 
+NOTHING_KEPT = "nothing is kept"  # ends the text of an interrupt where that is so
+
 
 @contextmanager
 def interruptible():

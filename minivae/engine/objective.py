@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import choose
-from .registry import BOUNDS, CLOSED_FORMS, ESTIMATORS, bound_names
+from .checks import choose, did_you_mean
+from .registry import BOUNDS, CLOSED_FORMS, ESTIMATORS, TAKEN, bound_names
 
 BACKWARDS = ("all", "single", "sparse")
 
@@ -77,13 +77,12 @@ def resolve(model, k, bound, estimator, options, *, backward="all", tau=0.1):
             f"estimator {estimator!r} is for bound {estimator_entry.only_for!r} only,"
             f" not {bound!r}: {estimator_entry.because}"
         )
-    unknown = (
-        options.keys() - bound_entry.options.keys() - estimator_entry.options.keys()
-    )
+    known = bound_entry.options.keys() | estimator_entry.options.keys()
+    unknown, known = options.keys() - known, known | TAKEN
     if unknown:
         raise ValueError(
             f"bound {bound!r} and estimator {estimator!r} take no option"
-            f" {', '.join(sorted(unknown))}"
+            f" {', '.join(sorted(unknown))}{did_you_mean(min(unknown), known)}"
         )
     objective = Objective(
         bound=bound_entry.bind(model.ops, options),

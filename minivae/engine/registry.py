@@ -24,8 +24,8 @@ from ..kernels import load_ops
 TAKEN = {
     *("model", "images", "x", "eps", "bound", "k", "estimator", "epochs", "batch"),
     *("learning_rate", "epsilon", "stages", "schedule", "average", "binarization"),
-    *("backward", "tau", "rng", "seed", "folder", "data", "test_images", "progress"),
-    "callback",
+    *("backward", "tau", "rng", "seed", "folder", "data", "test_images"),
+    *("validation_images", "progress", "callback"),
 }
 
 

@@ -6,15 +6,20 @@ letter are no errors of a run: what cannot be printed is escaped, or goes nowher
 
 import os
 import sys
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
+
+QUIET = threading.Event()  # set: only errors and warnings are said
 
 
 def say(text, to="stdout"):
     """Print ``text`` and flush it, to "stdout" or "stderr"."""
     stream = getattr(sys, to)
     if stream is None:  # which it is where the descriptor was closed
+        return
+    if to == "stdout" and QUIET.is_set():
         return
     try:
         encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -27,6 +32,17 @@ def say(text, to="stdout"):
 def warn_in_a_line(message, *where, **more):
     """`warnings.showwarning` for the command line."""
     say(f"minivae: warning: {message}", "stderr")
+
+
+@contextmanager
+def say_only_errors(quiet):
+    """Say nothing else within, if ``quiet``."""
+    if quiet:
+        QUIET.set()
+    try:
+        yield
+    finally:
+        QUIET.clear()
 
 
 def flush_all():
@@ -58,8 +74,19 @@ def open_missing_descriptors():
 
 def progress_bar(*iterable, show, **settings):
     """A bar on stderr, if it is to be shown and if that is a terminal or a notebook."""
+    shown = show and has_place_for_bars() and not QUIET.is_set()
+    return tqdm(*iterable, disable=not shown, **settings)
+
+
+def say_without_bar(text, show):
+    """A line on stderr, if progress is to be shown and there is no place for a bar."""
+    if show and not has_place_for_bars() and not QUIET.is_set():
+        say(text, "stderr")
+
+
+def has_place_for_bars():
+    """Whether stderr is a terminal or a notebook."""
     try:
-        place = sys.stderr.isatty() or "ipykernel" in sys.modules
+        return sys.stderr.isatty() or "ipykernel" in sys.modules
     except (AttributeError, ValueError):  # there is none, or it is closed
-        place = False
-    return tqdm(*iterable, disable=not (show and place), **settings)
+        return False

@@ -25,7 +25,10 @@ from .npz import open_npz
 # settings that the config.json of a run of version 0.1 does not name
 UNNAMED = {"schedule": "constant", "average": None}
 MAY_DIFFER = ("stages", "device", "kernels", "threads")
-COLUMNS = ("epoch", "learning_rate", "bound", "test_bound", "seconds")
+# what says which images they were, but for their digest, which decides it
+OF_IMAGES = ("data", "data_options", "image_shape")
+HELD_OUT = ("test_bound", "validation_bound")  # which may be infinite
+COLUMNS = ("epoch", "learning_rate", "bound", *HELD_OUT, "seconds")
 
 
 def open_folder(folder, config, rates, adam, state):
@@ -34,7 +37,8 @@ def open_folder(folder, config, rates, adam, state):
 
     Its settings must be these. Only the stages may differ, as long as the epochs
     already done ran at these learning rates: so a run can be prolonged; and the device,
-    its kernels and the number of threads, which differ by rounding.
+    its kernels and the number of threads, which differ by rounding. The same images may
+    have another name.
 
     Returns
     -------
@@ -53,10 +57,16 @@ def open_folder(folder, config, rates, adam, state):
             config["origin"] = there.get("origin")
         was, now = ({**c["model"], **c, "model": None} for c in (there, config))
         was = UNNAMED | was
+        may_differ = MAY_DIFFER
+        if "digest" in was:
+            refuse_other_images(f"{folder} holds", was, now)
+            may_differ += OF_IMAGES
+        else:  # a run of version 0.2 or older knows the name, at most
+            may_differ += ("data_options", "image_shape", "digest")
         other = [
             f"{key} was {was.get(key)!r}, is {value!r}"
             for key, value in now.items()
-            if key not in MAY_DIFFER and was.get(key) != value
+            if key not in may_differ and was.get(key) != value
         ]
         if other:
             raise ValueError(
@@ -96,6 +106,24 @@ def same_origin(folder, was, now):
     return was is not None and any(was.get(key) == now[key] for key in keys)
 
 
+def refuse_other_images(holds, was, now):
+    """Raise ValueError if the settings ``was`` of a run are of other images than those
+    that the settings ``now`` speak of. The text begins with ``holds``.
+    """
+    if was.get("digest", now["digest"]) != now["digest"]:
+        raise ValueError(
+            f"{holds} a run on {images_named(was)}; these are {images_named(now)}"
+        )
+
+
+def images_named(config):
+    """A run's training images in words, as its settings know them."""
+    shape = config.get("image_shape") or ["?"]
+    name = config.get("data") or "an array that has no name"
+    text = f"{config['images']:,} images of {' x '.join(map(str, shape))} pixels"
+    return f"{text} from {name} (digest {config['digest'][:8]})"
+
+
 def read_config(path):
     """A run's settings, as far as they are read again.
 
@@ -112,6 +140,9 @@ def read_config(path):
         "k": type(config.get("k")) is int,
         "data": isinstance(config.get("data"), str | None),
         "origin": isinstance(config.get("origin"), dict | None),
+        "data_options": isinstance(config.get("data_options", {}), dict),
+        "digest": isinstance(config.get("digest", ""), str),
+        "image_shape": is_image_shape(config.get("image_shape")),
         "average": average is None or (type(average) is float and 0 < average < 1),
         "images": type(config.get("images", 1)) is int and config.get("images", 1) > 0,
         "batch": type(config.get("batch", 1)) is int and config.get("batch", 1) > 0,
@@ -122,6 +153,15 @@ def read_config(path):
     if wrong:
         raise ValueError(f"{path}: not a run's settings ({'; '.join(wrong)})")
     return config
+
+
+def is_image_shape(shape):
+    """Whether ``shape`` is one, or None, which is unknown."""
+    return shape is None or (
+        isinstance(shape, list)
+        and len(shape) in (2, 3)
+        and all(type(n) is int and 0 < n < 2**20 for n in shape)
+    )
 
 
 def save_epoch(folder, config, adam, state, history):
@@ -201,8 +241,7 @@ def load_checkpoint(path, adam, state, config):
                     )
                 history[name] = read(f"history/{name}")
     for key, array in [*arrays.items(), *history.items()]:
-        # the bound of test images alone may be infinite
-        if key != "test_bound" and not np.isfinite(array).all():
+        if key not in HELD_OUT and not np.isfinite(array).all():
             raise ValueError(f"{path}: {key} holds NaN or infinity")
     if not {"epoch", "learning_rate", "bound"} <= history.keys() or epoch < 1:
         raise ValueError(f"{path}: its history is not that of {epoch} epochs")

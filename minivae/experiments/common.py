@@ -13,7 +13,7 @@ def train_one_layer(data, *, seed, k, folder, progress, **settings):
     """
     rng = np.random.default_rng(seed)
     model = VAE(784, rng=rng, x_mean=data.train_images.mean(axis=0))
-    settings |= {"seed": seed, "folder": folder, "data": "mnist", "progress": progress}
+    settings |= {"seed": seed, "folder": folder, "data": data, "progress": progress}
     return train(model, data.train_images, "iwae", k, **settings)
 
 

@@ -38,11 +38,12 @@ def demo(folder):
             learning_rate=RATE,
             schedule="cosine",  # units settle, active or not, as the rate falls to zero
             folder=run_folder,
+            data=data,
             test_images=data.test_images,
         ).history
         plots.draw_model(model, data.test_images, run_folder / "figures")
-        start = time.perf_counter()
-        result = evaluate(model, data.test_images[:IMAGES])
+        start, partial = time.perf_counter(), run_folder / "evaluation.partial.npz"
+        result = evaluate(model, data.test_images[:IMAGES], partial=partial)
         histories[label], evaluations[label] = history, result
         lines.append(
             f"| {label} | {result.bounds[k]:.2f} | {result.nll:.2f} |"

@@ -46,7 +46,13 @@ def reproduce_estimators(folder, progress=True):
                     **({"m": RUN_K // 5} if estimator == "piwae" else {}),
                 )
                 images = data.test_images[:RUN_IMAGES]
-                result = evaluate(run.model, images, RUN_WEIGHTS, progress=progress)
+                result = evaluate(
+                    run.model,
+                    images,
+                    RUN_WEIGHTS,
+                    partial=run_folder / "evaluation.partial.npz",
+                    progress=progress,
+                )
                 seconds = {"training_seconds": sum(run.history["seconds"])}
                 write_json(result_path, result.summary() | seconds)
             result = read_json(result_path)

@@ -50,7 +50,9 @@ def reproduce_sparse(folder, progress=True):
                     epochs=epoch,
                 )
                 images = data.test_images[:SPARSE_IMAGES]
-                result = evaluate(run.model, images, SPARSE_WEIGHTS, progress=progress)
+                partial = run.folder / "evaluation.partial.npz"
+                how = {"partial": partial, "progress": progress}
+                result = evaluate(run.model, images, SPARSE_WEIGHTS, **how)
                 where = {"seed": seed, "backward": backward, "epoch": epoch}
                 seconds = sum(run.history["seconds"])
                 rows.append(where | {"seconds": seconds, "nll": result.nll})

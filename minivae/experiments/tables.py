@@ -134,9 +134,8 @@ def command_of(cell, *, preset, seed, out, data_path):
     else:
         words += ["--preset", preset, "--layers", cell.layers]
         settings = {k: v for k, v in settings.items() if k not in PRESETS[preset]}
-    words += ["--data", cell.data, "--bound", cell.bound, "--k", cell.k]
-    if cell.data != "mnist" and data_path:
-        words += ["--data-path", data_path]
+    words += ["--data", place_of(cell.data, data_path)]
+    words += ["--bound", cell.bound, "--k", cell.k]
     for name, value in settings.items():
         words += [f"--{name.replace('_', '-')}", value]
     words += ["--seed", seed, "--out", folder_of(out, preset, cell, seed)]
@@ -146,7 +145,12 @@ def command_of(cell, *, preset, seed, out, data_path):
 @lru_cache(1)
 def images_of(name, path):
     """The image set, which a worker needs for one job after the other."""
-    return load(name, None if name == "mnist" else path)
+    return load(place_of(name, path))
+
+
+def place_of(name, path):
+    """What `load` takes for an image set: OMNIGLOT's may be in a file at ``path``."""
+    return path if name == "omniglot" and path else name
 
 
 def train_cell(cell, preset, settings, seed, out, data_path):
@@ -171,7 +175,7 @@ def train_cell(cell, preset, settings, seed, out, data_path):
                 **settings,
                 seed=seed,
                 folder=folder,
-                data=cell.data,
+                data=data,
                 test_images=data.test_images,
                 progress=False,
             )
@@ -195,7 +199,8 @@ def evaluate_cell(cell, preset, seed, out, data_path, weights):
     )
     if path.exists() and read_json(path).get("epoch") == epoch:
         return
-    result = evaluate(run.model, images, weights, progress=False)
+    partial = path.with_suffix(".partial.npz")
+    result = evaluate(run.model, images, weights, partial=partial, progress=False)
     seeds = {"binarize_seed": 0, "seed": 0}
     write_json(path, result.summary() | seeds | {"epoch": epoch})
 

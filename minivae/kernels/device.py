@@ -108,8 +108,12 @@ def to_device(array):
 
 
 def to_host(array):
-    """``array`` in the host's memory: a copy, if it was in the device's."""
-    return array.get() if hasattr(array, "get") else np.asarray(array)
+    """``array`` in the host's memory: a copy, if it was in the device's.
+
+    A DataFrame has a ``get``, too, and is no array of the device.
+    """
+    on_device = hasattr(array, "get") and hasattr(array, "strides")
+    return array.get() if on_device else np.asarray(array)
 
 
 def on_host(array):

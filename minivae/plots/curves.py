@@ -15,7 +15,7 @@ ABSCISSAS = {
 
 
 def learning_curves(histories, path=None, by="epoch"):
-    """The bound, training and test, of each history (label -> columns), by epoch or by
+    """The bound, training and held-out, of each history (label -> columns), by epoch or by
     second.
     """
     figure = new_figure()
@@ -24,9 +24,11 @@ def learning_curves(histories, path=None, by="epoch"):
         at = ABSCISSAS[by](history)
         name = f"{label}, training (mean during the epoch)"
         axes.plot(at, history["bound"], f"C{i}.-", label=name)
-        if "test_bound" in history:
-            style = {"markerfacecolor": "none", "label": f"{label}, test (after it)"}
-            axes.plot(at, history["test_bound"], f"C{i}o--", **style)
+        for split, line in (("test", "o--"), ("validation", "s:")):
+            if f"{split}_bound" in history:
+                name = f"{label}, {split} (after it)"
+                style = {"markerfacecolor": "none", "label": name}
+                axes.plot(at, history[f"{split}_bound"], f"C{i}{line}", **style)
     axes.set(xlabel=by, ylabel="bound (nats)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     if min(len(history["epoch"]) for history in histories.values()) > 30:

@@ -1,0 +1,70 @@
+"""What a long computation has measured so far, in a file from which it goes on."""
+
+import time
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from .files import write_atomically
+from .npz import open_npz
+
+SECONDS = 20  # between two writings
+
+
+@contextmanager
+def kept_results(path, key, arrays):
+    """Yield how much of ``arrays`` was filled by a computation that was stopped, and a
+    function ``keep(done, at_once)`` that writes them down, at times or at once.
+
+    The file is removed when the computation ends without an error.
+
+    Parameters
+    ----------
+    path : path-like, or None to keep nothing
+    key : str
+        The `digest` of all that decides the numbers: what another key left is not used.
+    arrays : dict
+        Name -> array, filled in place.
+    """
+    if path is None:
+        yield 0, lambda done, at_once=False: None
+        return
+    path, last = Path(path), time.monotonic()
+
+    def keep(done, at_once=False):
+        nonlocal last
+        if at_once or time.monotonic() - last > SECONDS:
+            saved = arrays | {"key": np.array(key), "done": np.int64(done)}
+            write_atomically(path, lambda file: np.savez(file, **saved))
+            last = time.monotonic()
+
+    yield read_partial(path, key, arrays), keep
+    path.unlink(missing_ok=True)
+
+
+def read_partial(path, key, arrays):
+    """Fill ``arrays`` by what ``path`` holds, if it is of this key; how much is done.
+
+    A file that is damaged is no reason to stop: all is measured again.
+    """
+    if not path.exists():
+        return 0
+    try:
+        with open_npz(path, "a partial result") as (header, read):
+            if header("key") is None or str(read("key")) != key:
+                return 0
+            wanted = {
+                name: (array.dtype, array.shape) for name, array in arrays.items()
+            }
+            if {name: header(name) for name in arrays} != wanted:
+                raise ValueError(f"{path}: its arrays are not those of its key")
+            found = {name: read(name) for name in arrays}
+            done = int(read("done"))
+    except (ValueError, OSError) as error:
+        warnings.warn(f"{error}: measured again", stacklevel=4)
+        return 0
+    for name, array in found.items():
+        arrays[name][...] = array
+    return done
