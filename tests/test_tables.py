@@ -1,10 +1,12 @@
 """The paper's tables in small: tiny images, two epochs, jobs on a thread."""
 
 import json
+import re
 import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from minivae import cli, data
 from minivae.commands import reproduce
 from minivae.data import Dataset
 from minivae.engine.lock import writing_in
-from minivae.experiments import progress, tables
+from minivae.experiments import findings, progress, tables, tables_page
 from minivae.experiments.tables import PUBLISHED, TABLES, command_of, settings_of
 from minivae.presets import ARCHITECTURES
 
@@ -41,11 +43,18 @@ def small(monkeypatch):
     for layers, sizes in {1: (5,), 2: (4, 3)}.items():
         shape = {"latent_dims": sizes, "hidden_dims": ((6,),) * layers}
         monkeypatch.setitem(ARCHITECTURES, layers, shape)
-    monkeypatch.setattr(tables, "WEIGHTS", 10)
-    for picture in ("draw_model", "learning_curves"):
-        monkeypatch.setattr(mv.plots, picture, lambda *args: None)
+    for module in (tables, findings, tables_page):
+        monkeypatch.setattr(module, "WEIGHTS", 10)
     monkeypatch.setattr(reproduce, "processes", on_a_thread)
-    yield
+    drawn = {}  # the pictures, by their files' names: what would be in them
+
+    def draw(what, path, *more):
+        drawn[path.name] = what
+
+    for name in ("active_units", "bound_against_k", "learning_curves", "samples"):
+        monkeypatch.setattr(mv.plots, name, draw)
+    monkeypatch.setattr(mv.plots, "draw_model", lambda *args: None)
+    yield drawn
     tables.images_of.cache_clear()
 
 
@@ -146,19 +155,19 @@ def test_it_goes_on_where_it_was_stopped(small, tmp_path, capsys, monkeypatch):
         folder = tmp_path / "fast" / name / "seed0"
         assert mv.load_run(folder).history["epoch"] == [1, 2]
         result = json.loads((folder / "evaluation_20_images_k_10.json").read_text())
-        assert result["epoch"] == 2 and result["nll"] > 0
+        assert result["nll"] > 0
         assert "numpy" in json.loads((folder / "machine.json").read_text())["versions"]
 
 
-def test_an_evaluation_of_fewer_epochs_is_none(small, tmp_path, capsys):
+def test_an_evaluation_of_other_parameters_is_none(small, tmp_path, capsys):
     command = "table1", "--cells", "mnist-1-vae-1", "--out", tmp_path
     assert run(capsys, *command)[0] == 0
     folder = tmp_path / "fast/mnist-1-vae-1/seed0"
-    path = folder / "evaluation_20_images_k_10.json"
-    right = path.read_text()
-    path.write_text(json.dumps(json.loads(right) | {"epoch": 1, "nll": 7.0}))
+    path = folder / "evaluation_20_images_k_10.npz"
+    right = mv.Evaluation.load(path)
+    replace(right, params_digest="another", nll=7.0).save(path)
     assert run(capsys, *command)[0] == 0
-    assert path.read_text() == right
+    assert mv.Evaluation.load(path).nll == right.nll
 
 
 def test_a_failure_stops_what_needs_it_only(small, tmp_path, capsys, monkeypatch):
@@ -272,3 +281,148 @@ def test_sparse_has_nothing_to_choose_by_on_the_elbo(small):
     images = np.full((30, 9), 0.5)
     with pytest.warns(UserWarning, match="'sparse' keeps some by chance"):
         mv.train(model, images, "elbo", 5, epochs=1, backward="sparse", progress=False)
+
+
+# The page
+
+
+def evaluation(log_p, units=(3,)):
+    """An `Evaluation` of these log p(x)."""
+    log_p = np.asarray(log_p, float)
+    return mv.Evaluation(
+        **dict.fromkeys(("bounds", "unit_variances", "reconstruction", "kl")),
+        **dict.fromkeys(("effective_sample_size", "sorted_weights", "params_digest")),
+        nll=-log_p.mean(),
+        nll_se=1.0,
+        active_units=[*units],
+        images=len(log_p),
+        k=10,
+        log_p=log_p,
+        x_digest="the same",
+    )
+
+
+def results(*log_ps, units=(3,)):
+    return {
+        seed: findings.Result(None, evaluation(log_p, units))
+        for seed, log_p in enumerate(log_ps)
+    }
+
+
+def test_an_ordering_is_of_pairs():
+    """Images differ by far more than the models do."""
+    hard = 30 * np.random.default_rng(0).standard_normal(100)
+    d = 1 + np.random.default_rng(1).standard_normal(100)
+    better, worse = results(hard, units=(5, 2)), results(hard - d)
+    outcome = findings.ordering(better, worse)
+    assert outcome == {
+        "difference": pytest.approx(-d.mean()),
+        "se": pytest.approx(d.std(ddof=1) / 10),
+        "active_units_difference": 4,
+        "seeds": 1,
+        "verdict": "holds",
+    }
+    reverse = findings.ordering(worse, better)
+    assert reverse["difference"] == pytest.approx(d.mean())
+    assert reverse["verdict"] == "reversed"
+    noise = results(hard + np.where(np.arange(100) % 2, 1.0, -0.99))
+    assert findings.ordering(noise, results(hard))["verdict"] == "undecided"
+    assert findings.ordering({}, worse)["verdict"] == "not run"
+
+
+def test_an_ordering_within_the_spread_of_seeds_is_undecided():
+    x = np.linspace(-90, -80, 50)
+    for higher, verdict in ((-0.1, "holds"), (0.1, "undecided")):
+        outcome = findings.ordering(
+            results(x, x + 1, x + 2), results(x - 3 + higher, x + higher)
+        )
+        # of the two seeds that both have
+        assert outcome["difference"] == pytest.approx(higher - 2)
+        assert outcome["seeds"] == 2 and outcome["verdict"] == verdict
+    outcome = findings.ordering(results(x, x + 2), results(x + 1, x - 5))
+    assert outcome["difference"] == pytest.approx(-3)
+    assert outcome["verdict"] == "undecided"  # one of the higher is below one of these
+
+
+def test_claims():
+    one, two = findings.claims("table1"), findings.claims("table2")
+    names = [[cell.name for cell in cells] for _, *cells in one + two]
+    assert ["mnist-1-iwae-50", "mnist-1-vae-50"] in names
+    assert ["omniglot-2-iwae-5", "omniglot-2-vae-1"] in names
+    assert ["mnist-2-iwae-50", "mnist-1-iwae-50"] in names
+    assert ["mnist-1-vae-1-to-iwae-50", "mnist-1-vae-1-to-vae-1"] in names
+    assert ["mnist-1-iwae-50-to-iwae-50", "mnist-1-iwae-50-to-vae-1"] in names
+    for claim, lower, higher in one:  # which the paper found
+        assert PUBLISHED[lower.name][0] < PUBLISHED[higher.name][0], claim
+
+
+def test_report(small, tmp_path, capsys):
+    out, cells = tmp_path / "out", ["mnist-1-vae-1", "mnist-1-iwae-50", "mnist-2-vae-5"]
+    code, said, _ = run(capsys, "table1", "--cells", *cells, "--out", out)
+    assert code == 0 and "| mnist-1-vae-5 | fast | 0 | not begun | 86.47 |" in said
+    run(capsys, "table2", "--cells", "*-1-to-iwae-50", "--out", out)
+    (out / "fast/mnist-2-vae-5/seed0/evaluation_20_images_k_10.npz").unlink()
+    config = out / "fast/mnist-1-iwae-50/seed0/config.json"
+    config.write_text(config.read_text().replace("cosine", "constant"))
+    to = tmp_path / "to"
+    code, said, _ = run(capsys, "report", "--out", out, "--to", to)
+    assert code == 0 and str(to / "table1") in said and str(to / "table2") in said
+    rows = {}
+    for table in TABLES:
+        page = (to / table / "table.md").read_text()
+        names = re.findall(r"\]\((.*)\)$", page, re.M)
+        assert {*names} <= small.keys() and len(names) == int(table[-1]) + 3
+        kept = json.loads((to / table / f"{table}.json").read_text())
+        rows |= {row["cell"]: row for row in kept["rows"]}
+    assert rows.keys() == CELLS.keys()
+    found = mv.Evaluation.load(
+        out / "fast/mnist-1-vae-1/seed0/evaluation_20_images_k_10.npz"
+    )
+    row = rows["mnist-1-vae-1"]
+    assert row["nll"] == found.nll and row["nll_se"] == found.nll_se
+    assert row["difference"] == pytest.approx(found.nll - 86.76)
+    assert (row["data"], row["layers"], row["bound"], row["k"]) == (
+        "mnist",
+        1,
+        "elbo",
+        1,
+    )
+    assert row["active_units"] == found.active_units and row["images"] == 20
+    assert (row["epochs"], row["preset"], row["seed"], row["reason"]) == (
+        *(2, "fast", 0, None),
+    )
+    assert row["seconds"] > 0 and "numpy" in row["versions"]
+    assert str(tmp_path) not in json.dumps(rows)
+    empty = {name: row["reason"] for name, row in rows.items() if row["nll"] is None}
+    curves = small["fast-from-mnist-1-vae-1-learning_curves.png"]
+    assert {label: columns["epoch"] for label, columns in curves.items()} == {
+        "VAE, k = 1": [1, 2],
+        "VAE, k = 1 -> IWAE, k = 50": [3, 4],
+    }
+    assert empty["mnist-2-vae-5"] == "trained, but not evaluated"
+    assert (
+        empty["mnist-1-iwae-50"]
+        == "schedule was constant, is cosine in preset fast now"
+    )
+    assert len(empty) == len(CELLS) - 2
+
+
+def test_report_says_how_far_a_run_is(small, tmp_path, monkeypatch):
+    preset = mv.PRESETS["fast"] | {"epochs": 3, "schedule": "constant"}
+    cell = CELLS["mnist-1-vae-1"]
+    monkeypatch.setitem(mv.PRESETS, "fast", preset | {"epochs": 2})
+    settings = settings_of(cell, "fast")
+    tables.train_cell(cell, "fast", settings, 0, tmp_path, None)
+    monkeypatch.setitem(mv.PRESETS, "fast", preset)
+    folder = tmp_path / "fast/mnist-1-vae-1/seed0"
+    config = json.loads((folder / "config.json").read_text())
+    config["stages"][0][0] = 3
+    (folder / "config.json").write_text(json.dumps(config))
+    assert findings.find(cell, "fast", 0, tmp_path) == "2 of 3 epochs are done"
+    (folder / "checkpoint.npz").unlink()
+    assert findings.find(cell, "fast", 0, tmp_path) == "no whole epoch yet"
+
+
+def test_report_of_nothing_is_2(tmp_path, capsys):
+    code, _, err = run(capsys, "report", "--out", tmp_path)
+    assert code == 2 and "no runs of the tables are here" in err

@@ -9,6 +9,7 @@ from ..engine.report import say
 from ..experiments import EXPERIMENTS
 from ..experiments.pool import cluster, processes
 from ..experiments.tables import TABLES, train_table
+from ..experiments.tables_page import write_report
 from ..presets import PRESETS
 from .arguments import path_of, positive
 
@@ -26,11 +27,22 @@ TABLES_ONLY = (
 
 def add_options(option):
     """Its arguments, by ``option``, which is `add_argument` (`minivae.cli`)."""
-    option("experiment", choices=[*TABLES, *EXPERIMENTS], help="What to measure.")
+    option(
+        "experiment",
+        choices=[*TABLES, "report", *EXPERIMENTS],
+        help="What to measure.",
+    )
     option(
         "--out",
         type=path_of,
         help=f"The folder. Left out, it is runs/EXPERIMENT, or {TABLES_FOLDER}.",
+    )
+    option(
+        "--to",
+        type=path_of,
+        metavar="FOLDER",
+        help="Of the tables: where their pages go, in table1/ and table2/. Left out, it"
+        " is the folder of the runs.",
     )
     option(
         "--cells",
@@ -84,6 +96,8 @@ def run(args):
     run's folder OUT/PRESET/CELL/seedN. table2: what becomes of a trained model when the
     objective is switched, and, as a control, when it is not.
 
+    report: the pages of both tables, from the runs that are there.
+
     snr: signal-to-noise ratio of the gradients against K, on the linear-Gaussian toy of
     Rainforth et al. (2018) and on an MNIST model. estimators: the same model trained by
     each estimator. sparse: the sparse backward against the dense one, by NLL and time.
@@ -92,10 +106,21 @@ def run(args):
     """
     if args.experiment in TABLES:
         return run_table(args)
-    for name in TABLES_ONLY:
+    to = () if args.experiment == "report" else ("to",)
+    for name in (*TABLES_ONLY, *to):
         if getattr(args, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} is for {' and '.join(TABLES)} only")
+    if args.experiment == "report":
+        out = args.out or TABLES_FOLDER
+        if not any((out / preset).is_dir() for preset in PRESETS):
+            raise FileNotFoundError(
+                f"{out}: no runs of the tables are here; `minivae reproduce table1"
+                f" --out {out}` trains them"
+            )
+        for table in TABLES:
+            report(table, out, args.to)
+        return 0
     folder = args.out or Path("runs") / args.experiment
     with writing_in(folder):
         table = EXPERIMENTS[args.experiment](folder)
@@ -124,8 +149,16 @@ def run_table(args):
         open_executor=open_executor,
         threads=threads,
     )
+    report(args.experiment, out, args.to)
     say(f"{len(failed)} failed; runs: {out}" if failed else f"runs: {out}")
     return 1 if failed else 0
+
+
+def report(table, out, to):
+    """Write a table's page from the runs that are there, and say its table."""
+    folder = (to or out) / table
+    page = write_report(table, out, folder)
+    say(f"{page.partition(chr(10) * 2 + '![')[0]}\n\nwritten: {folder}")
 
 
 def cores():

@@ -17,11 +17,12 @@ import numpy as np
 
 from ..data import load
 from ..engine.checks import check_seed
-from ..engine.files import read_json, write_json
+from ..engine.files import write_json
 from ..engine.machine import processor, versions
 from ..evaluation import evaluate
 from ..model import VAE
 from ..presets import ARCHITECTURES, PRESETS
+from ..results import Evaluation
 from ..runs import load_run
 from ..training import train
 from .pool import Job, run_jobs
@@ -29,6 +30,7 @@ from .progress import progress_of
 
 WEIGHTS = 5000  # of an image, by which NLL is measured
 AS_PUBLISHED = ("burda", "short")  # presets that keep the paper's estimator
+SEEDS = {"binarize_seed": 0, "seed": 0}  # of an evaluation
 LOCKED = 5.0  # seconds between two looks at a folder in which another writes
 
 
@@ -191,18 +193,17 @@ def train_cell(cell, preset, settings, seed, out, data_path):
 def evaluate_cell(cell, preset, seed, out, data_path, weights):
     """Evaluate a trained cell into its folder, unless that is done."""
     folder = folder_of(out, preset, cell, seed)
-    run = load_run(folder)
-    images = images_of(cell.data, data_path).test_images
-    path, epoch = (
-        evaluation_path(folder, len(images), weights),
-        len(run.history["epoch"]),
-    )
-    if path.exists() and read_json(path).get("epoch") == epoch:
-        return
+    run, images = load_run(folder), images_of(cell.data, data_path).test_images
+    path = folder / f"evaluation_{len(images)}_images_k_{weights}.npz"
+    if path.exists():
+        if Evaluation.load(path).params_digest == run.model.params.digest():
+            return
     partial = path.with_suffix(".partial.npz")
-    result = evaluate(run.model, images, weights, partial=partial, progress=False)
-    seeds = {"binarize_seed": 0, "seed": 0}
-    write_json(path, result.summary() | seeds | {"epoch": epoch})
+    result = evaluate(
+        run.model, images, weights, **SEEDS, partial=partial, progress=False
+    )
+    write_json(path.with_suffix(".json"), result.summary() | SEEDS)
+    result.save(path)
 
 
 def train_table(
@@ -274,8 +275,3 @@ def select(table, patterns):
         raise ValueError(f"no cell of {table} matches {' '.join(patterns)}: {names}")
     origins = [cell.origin for cell in cells if cell.origin]
     return list(dict.fromkeys(origins + cells))
-
-
-def evaluation_path(folder, images, weights):
-    """Where `minivae evaluate` puts it."""
-    return folder / f"evaluation_{images}_images_k_{weights}.json"

@@ -1,0 +1,189 @@
+"""What the runs of the paper's tables have measured, and whether it is as the paper has
+it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import mean, median
+
+import numpy as np
+
+from ..engine.files import read_json
+from ..results import Evaluation
+from ..runs import Run, load_run
+from .tables import (
+    IWAE_50,
+    OBJECTIVES,
+    PUBLISHED,
+    TABLES,
+    VAE_1,
+    WEIGHTS,
+    Cell,
+    command_of,
+    epochs_of,
+    folder_of,
+    settings_of,
+)
+
+ERRORS = 2  # standard errors that a difference must have, or it is undecided
+OUT, DATA = Path("runs/tables"), Path("omniglot.npz")  # in a row's command
+OF_EVALUATION = ("nll", "nll_se", "bounds", "active_units", "images")
+OF_RUN = ("difference", "epochs", "seconds", "processor", "versions")
+
+
+@dataclass
+class Result:
+    """A cell that is there, with one seed."""
+
+    run: Run
+    evaluation: Evaluation
+
+
+def seeds_of(out, preset, cell):
+    """The seeds of which there is a folder; 0 if there is none."""
+    folders = folder_of(out, preset, cell, 0).parent.glob("seed*")
+    return sorted(int(path.name.removeprefix("seed")) for path in folders) or [0]
+
+
+def find(cell, preset, seed, out):
+    """The `Result` of a cell, or a text that says why there is none."""
+    folder, settings = folder_of(out, preset, cell, seed), settings_of(cell, preset)
+    try:
+        run = load_run(folder)
+    except FileNotFoundError:
+        return "no whole epoch yet" if folder.is_dir() else "not begun"
+    wanted = {name: value for name, value in settings.items() if name in run.config}
+    stages = settings.get("stages")
+    stages = stages or [(settings["epochs"], settings["learning_rate"])]
+    wanted["stages"] = [[*stage] for stage in stages]
+    for name, value in wanted.items():
+        if run.config[name] != value:
+            return f"{name} was {run.config[name]}, is {value} in preset {preset} now"
+    done, epochs = len(run.history["epoch"]), epochs_of(settings)
+    if done < epochs:
+        return f"{done} of {epochs} epochs are done"
+    kept = [
+        Evaluation.load(path)
+        for path in folder.glob(f"evaluation_*_images_k_{WEIGHTS}.npz")
+    ]
+    digest = run.model.params.digest()
+    kept = [evaluation for evaluation in kept if evaluation.params_digest == digest]
+    if not kept:
+        return "trained, but not evaluated"
+    return Result(run, max(kept, key=lambda evaluation: evaluation.images))
+
+
+def row_of(cell, preset, seed, found):
+    """A row of TABLE.json. What was not measured is None, and the reason is said."""
+    nll, units = PUBLISHED.get(cell.name, (None, None))
+    row = {
+        "cell": cell.name,
+        "data": cell.data,
+        "layers": cell.layers,
+        "bound": cell.bound,
+        "k": cell.k,
+        "origin": cell.origin and cell.origin.name,
+        "preset": preset,
+        "seed": seed,
+        "published_nll": nll,
+        "published_active_units": units,
+        "command": command_of(cell, preset=preset, seed=seed, out=OUT, data_path=DATA),
+    }
+    if not isinstance(found, Result):
+        return row | dict.fromkeys(OF_EVALUATION + OF_RUN) | {"reason": found}
+    run, evaluation = found.run, found.evaluation
+    seconds, machine = run.history["seconds"], run.folder / "machine.json"
+    values = {name: getattr(evaluation, name) for name in OF_EVALUATION}
+    values |= {
+        "difference": None if nll is None else evaluation.nll - nll,
+        "epochs": len(seconds),
+        # an epoch that was paused took longer than it takes
+        "seconds": len(seconds) * median(seconds),
+        **dict.fromkeys(("processor", "versions")),
+        **(read_json(machine) if machine.exists() else {}),  # by hand there is none
+    }
+    return row | values | {"reason": None}
+
+
+def claims(table):
+    """What the paper found: a sentence, the cell whose NLL is lower, and the other."""
+    if table == "table2":
+        to_iwae, vae_again, to_vae, iwae_again = TABLES[table]
+        return [
+            (
+                f"{words_of(VAE_1)} -> {words_of(IWAE_50)} lowers NLL",
+                to_iwae,
+                vae_again,
+            ),
+            (
+                f"{words_of(IWAE_50)} -> {words_of(VAE_1)} raises NLL",
+                iwae_again,
+                to_vae,
+            ),
+        ]
+    found = []
+    for data, layers in product(("mnist", "omniglot"), (1, 2)):
+        where = f"{data}, {layers} layer{'s' * (layers > 1)}"
+        vae_1, vae_5, vae_50, iwae_5, iwae_50 = (
+            Cell(data, layers, *objective) for objective in OBJECTIVES
+        )
+        found += [
+            (f"{where}: IWAE below VAE, k = 5", iwae_5, vae_5),
+            (f"{where}: IWAE below VAE, k = 50", iwae_50, vae_50),
+            (f"{where}: IWAE falls from k = 1 to 5", iwae_5, vae_1),
+            (f"{where}: IWAE falls from k = 5 to 50", iwae_50, iwae_5),
+        ]
+    for data, objective in product(("mnist", "omniglot"), OBJECTIVES):
+        one, two = (Cell(data, layers, *objective) for layers in (1, 2))
+        found.append((f"{data}, {words_of(one)}: two layers below one", two, one))
+    return found
+
+
+def ordering(lower, higher):
+    """Whether NLL is lower where the paper says.
+
+    Parameters
+    ----------
+    lower, higher : dict
+        Seed -> `Result`.
+
+    Returns
+    -------
+    outcome : dict
+        "difference", the lower NLL less the higher one, a mean over the seeds that both
+        have, which is negative if the paper is right; its standard error "se" over
+        images, which are paired; the same difference of active units; and the
+        "verdict". That is "undecided" within two standard errors, and where an NLL of
+        one cell lies among those of the other.
+    """
+    seeds = sorted(lower.keys() & higher.keys())
+    names = ("difference", "se", "active_units_difference")
+    if not seeds:
+        return dict.fromkeys(names) | {"seeds": 0, "verdict": "not run"}
+    pairs = [(lower[seed].evaluation, higher[seed].evaluation) for seed in seeds]
+    for one, other in pairs:
+        one.paired_difference(other)  # which refuses other images
+    by_image = np.mean([other.log_p - one.log_p for one, other in pairs], axis=0)
+    difference, se = by_image.mean(), by_image.std(ddof=1) / np.sqrt(len(by_image))
+    units = [sum(one.active_units) - sum(other.active_units) for one, other in pairs]
+    nll = [
+        [found.evaluation.nll for found in cell.values()] for cell in (lower, higher)
+    ]
+    apart = max(nll[0]) < min(nll[1]) or max(nll[1]) < min(nll[0])
+    verdict = "holds" if difference < 0 else "reversed"
+    if abs(difference) <= ERRORS * se or not apart:
+        verdict = "undecided"
+    return {
+        **dict(zip(names, (float(difference), float(se), mean(units)))),
+        "seeds": len(seeds),
+        "verdict": verdict,
+    }
+
+
+def words_of(cell):
+    """As "VAE, k = 1 -> IWAE, k = 50"."""
+    words = f"{'VAE' if cell.bound == 'elbo' else 'IWAE'}, k = {cell.k}"
+    return f"{words_of(cell.origin)} -> {words}" if cell.origin else words
