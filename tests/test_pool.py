@@ -149,8 +149,9 @@ def results(out):
         with np.load(folder / "checkpoint.npz") as file:
             arrays = {name: file[name].tobytes() for name in file.files}
         del arrays["history/seconds"]
-        evaluation = (folder / "evaluation_20_images_k_5000.json").read_text()
-        found[cell] = arrays, evaluation
+        with np.load(folder / "evaluation_20_images_k_5000.npz") as file:
+            measured = {name: file[name].tobytes() for name in file.files}
+        found[cell] = arrays, measured
     return found
 
 

@@ -359,7 +359,7 @@ def test_claims():
 def test_report(small, tmp_path, capsys):
     out, cells = tmp_path / "out", ["mnist-1-vae-1", "mnist-1-iwae-50", "mnist-2-vae-5"]
     code, said, _ = run(capsys, "table1", "--cells", *cells, "--out", out)
-    assert code == 0 and "| mnist-1-vae-5 | fast | 0 | not begun | 86.47 |" in said
+    assert code == 0 and "| mnist-1-vae-5 | fast | 0 | - | not begun | 86.47 |" in said
     run(capsys, "table2", "--cells", "*-1-to-iwae-50", "--out", out)
     (out / "fast/mnist-2-vae-5/seed0/evaluation_20_images_k_10.npz").unlink()
     config = out / "fast/mnist-1-iwae-50/seed0/config.json"

@@ -94,14 +94,14 @@ def page_of(table, rows, orderings, pictures):
     lines = [
         f"# {table.capitalize()[:-1]} {table[-1]} of Burda et al. (2016)",
         "",
-        f"NLL in nats, of all test images, by {WEIGHTS:,} weights of each, +- its"
+        f"NLL in nats, of so many test images, by {WEIGHTS:,} weights of each, +- its"
         " standard error over images; the published NLL, and ours less it; active units"
         " by layer; epochs; minutes of training, by the median epoch. The published"
         " figures of OMNIGLOT are of the published file.",
         "",
-        "| cell | preset | seed | NLL | published | difference | active units |"
-        " published | epochs | minutes |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| cell | preset | seed | images | NLL | published | difference |"
+        " active units | published | epochs | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         published = shown(row["published_nll"], ".2f")
@@ -110,7 +110,8 @@ def page_of(table, rows, orderings, pictures):
         nll = row["reason"] or f"{row['nll']:.2f} +- {row['nll_se']:.2f}"
         minutes = shown(row["seconds"] and row["seconds"] / 60, ".0f")
         lines.append(
-            f"| {row['cell']} | {row['preset']} | {row['seed']} | {nll} | {published} |"
+            f"| {row['cell']} | {row['preset']} | {row['seed']} |"
+            f" {shown(row['images'], ',')} | {nll} | {published} |"
             f" {shown(row['difference'], '+.2f')} | {ours} | {theirs} |"
             f" {shown(row['epochs'], '')} | {minutes} |"
         )

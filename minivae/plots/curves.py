@@ -15,23 +15,25 @@ ABSCISSAS = {
 
 
 def learning_curves(histories, path=None, by="epoch"):
-    """The bound, training and held-out, of each history (label -> columns), by epoch or by
-    second.
+    """The bound, training and held-out, of each history (label -> columns), by epoch or
+    by second.
     """
     figure = new_figure()
     axes = figure.subplots()
+    many = min(len(history["epoch"]) for history in histories.values()) > 30
+    dot, circle, square = ("", "", "") if many else ".os"  # they cover lines
     for i, (label, history) in enumerate(histories.items()):
         at = ABSCISSAS[by](history)
         name = f"{label}, training (mean during the epoch)"
-        axes.plot(at, history["bound"], f"C{i}.-", label=name)
-        for split, line in (("test", "o--"), ("validation", "s:")):
+        axes.plot(at, history["bound"], f"C{i}{dot}-", label=name)
+        for split, line in (("test", f"{circle}--"), ("validation", f"{square}:")):
             if f"{split}_bound" in history:
                 name = f"{label}, {split} (after it)"
                 style = {"markerfacecolor": "none", "label": name}
                 axes.plot(at, history[f"{split}_bound"], f"C{i}{line}", **style)
     axes.set(xlabel=by, ylabel="bound (nats)")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    if min(len(history["epoch"]) for history in histories.values()) > 30:
+    if many:
         axes.set_xscale("log")  # learning-rate stages grow as 3^i
     legend_above(figure)
     return finished(figure, path)
