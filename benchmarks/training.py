@@ -9,14 +9,16 @@ noise are compared. Run it with nothing else running:
 
     pip install -e '.[bench]'
     python benchmarks/training.py
+    python benchmarks/training.py --minutes 8
     python benchmarks/training.py --steps 20000
     python benchmarks/training.py --threads 1
     python benchmarks/training.py --device cuda --out FOLDER
 
 Peers that are missing are named and left out. Writes results/training.json and
 results/training.md, and the table into the README; with --steps or --threads only the
-steps are timed, into files of their own (training_20000_steps.md). With --device cuda,
-what gpu.py measures, into FOLDER.
+steps are timed, into files of their own (training_20000_steps.md). With --minutes, as
+many sizes as fit into them, and no file is written. With --device cuda, what gpu.py
+measures, into FOLDER.
 """
 
 import argparse
@@ -227,7 +229,7 @@ def row_of(threads, *size):
     return json.loads(output.stdout.decode().splitlines()[-1])
 
 
-def at_full_speed(peak, measure, tries=3):
+def at_full_speed(peak, measure, tries):
     """What ``measure()`` returns. A shared machine has slow minutes: if sgemm, before
     or after, was below 90 % of ``peak``, the row is taken again; the last is kept.
     """
@@ -486,12 +488,17 @@ def main():
     parser.add_argument(
         "--steps", type=int, default=STEPS, help="How long the model was trained."
     )
+    parser.add_argument(
+        "--minutes", type=float, help="Time the sizes that fit into them, and no more."
+    )
     args = parser.parse_args()
+    began, longest = time.monotonic(), 0.0
     if args.device == "cuda":
         gpu.main(args.out)
         return
     images = mv.load("mnist").train_images
     n_threads = args.threads or count()
+    sys.stdout.reconfigure(line_buffering=True)  # progress, into a file too
     for name in missing_peers():
         print(f"{name} is not installed: pip install -e '.[bench]'")
     for layers in sorted({layers for layers, _, _ in TARGETS}):
@@ -505,11 +512,23 @@ def main():
         f" for {args.steps:,} steps; sparse: tau = 0.1",
         "steps": [],
     }
-    for size in TARGETS:
-        row = at_full_speed(peak, lambda: row_of(n_threads, *size, args.steps))
+    for number, size in enumerate(TARGETS, start=1):
+        start = time.monotonic()
+        if args.minutes and start - began + longest > 60 * args.minutes:
+            print(f"no time for {len(TARGETS) - number + 1} of {len(TARGETS)} sizes")
+            break
+        row = at_full_speed(
+            peak,
+            lambda: row_of(n_threads, *size, args.steps),
+            tries=1 if args.minutes else 3,
+        )
         times = {name: round(ms, 2) for name, ms in row["ms"].items()}
-        print(*size, times, f"kept {row['kept']:.2f}", flush=True)
+        print(f"{number} of {len(TARGETS)}: layers, batch, K = {size}, ms: {times}")
         result["steps"].append(row)
+        longest = max(longest, time.monotonic() - start)
+    if args.minutes:
+        print(f"\n{steps_table(result)}" if result["steps"] else "nothing was timed")
+        return
     RESULTS.mkdir(exist_ok=True)
     if args.steps != STEPS or args.threads:
         name = f"training_{args.steps}_steps_{n_threads}_threads"

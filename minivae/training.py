@@ -180,6 +180,9 @@ def train(
         binarization=binarization,
         seed=seed,
     )
+    given = {"test": test_images, "validation": validation_images}
+    given = {name: x[:TEST_IMAGES] for name, x in given.items() if x is not None}
+    check_sizes_fit(model, settings.k, max(map(len, given.values()), default=0))
     how = {"backward": backward, "tau": settings.tau}
     objective = resolve(model, settings.k, bound, estimator, options, **how)
     if (bound, backward) == ("elbo", "sparse"):
@@ -192,13 +195,10 @@ def train(
         raise ValueError("train keeps a running mean for a baseline: leave it out")
     settings = replace(settings, options=objective.options)
     images = check_inputs("images", images, model, settings)
-    given = {"test": test_images, "validation": validation_images}
     held_out = {
-        name: check_inputs(f"{name}_images", some[:TEST_IMAGES], model, settings)
+        name: check_inputs(f"{name}_images", some, model, settings)
         for name, some in given.items()
-        if some is not None
     }
-    check_sizes_fit(model, settings.k, max(map(len, held_out.values()), default=0))
     training = Training(
         model=model,
         images=images,
@@ -210,7 +210,7 @@ def train(
     config = {"model": model.config()} | asdict(settings)
     config |= source_of(data, model.x_dim)
     config["images"], config["digest"] = len(images), digest_of_images(images)
-    for name in given:
+    for name in ("test", "validation"):
         config[f"{name}_images"] = len(held_out.get(name, ()))
     config["threads"] = count()
     config["origin"] = model.origin

@@ -28,6 +28,19 @@ def spoiled(array, value):
     return array
 
 
+class DataFrame:
+    """As much of pandas' as NumPy sees; it has a ``get``, like CuPy's arrays."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def get(self, key):
+        raise AssertionError("taken for an array of the device")
+
+    def __array__(self, *args, **kwargs):
+        return np.asarray(self.array)
+
+
 TABLE = {
     "x: width": (
         lambda: mv.bound_and_grad(M, X[:, :3], EPS),
@@ -182,6 +195,60 @@ TABLE = {
         lambda: mv.train(M, X[:, :3]),
         "images must be of shape (n, 4) with n >= 1; got (2, 3)",
     ),
+    "train: what to do": (
+        lambda: mv.train(M, 255 * X),
+        "got 0 to 255: divide by the value of white",
+    ),
+    "train: bytes of zeros and ones": (
+        lambda: mv.train(M, X.astype(np.uint8)),
+        "images holds bytes up to 1, where 255 is white",
+    ),
+    "train: a table of words": (
+        lambda: mv.train(M, DataFrame(X.astype(object))),
+        "images must hold real numbers; got dtype object",
+    ),
+    "train: a dict": (lambda: mv.train(M, {"images": X}), "images must hold real"),
+    "train: lr": (lambda: mv.train(M, X, lr=1e-3), "lr: did you mean learning_rate?"),
+    "train: batch_size": (
+        lambda: mv.train(M, X, batch_size=10),
+        "batch_size: did you mean batch?",
+    ),
+    "train: learning rate None": (
+        lambda: mv.train(M, X, learning_rate=None),
+        "learning_rate must be a real number; got None",
+    ),
+    "train: k beyond memory": (
+        lambda: mv.train(M, X, k=10**11),
+        "a step with k = 100,000,000,000 would take about",
+    ),
+    "train: k beyond memory with test images": (
+        lambda: mv.train(
+            M, np.tile(X, (500, 1)), k=10**8, test_images=X.repeat(500, 0)
+        ),
+        "eps of 1,000 held-out images, k = 100,000,000, would take about 800 GB",
+    ),
+    "evaluate: k beyond memory": (
+        lambda: mv.evaluate(M, X, k=10**11),
+        "an evaluation with k = 100,000,000,000 would take about 8,000 GB",
+    ),
+    "sample: n beyond memory": (
+        lambda: M.sample(10**11, 0),
+        "100,000,000,000 images would take about",
+    ),
+    "draw_eps: k beyond memory": (lambda: M.draw_eps(1, 10**12, 0), "lower k or the"),
+    "model: latent_dims a number": (
+        lambda: mv.VAE(784, 2, (200,), rng=0),
+        "latent_dims must be a tuple, as in (50,); got 2",
+    ),
+    "model: hidden_dims one level": (
+        lambda: mv.VAE(784, hidden_dims=(200, 200), rng=0),
+        "a tuple for each stochastic layer, as in ((200, 200),); got (200, 200)",
+    ),
+    "model: rng": (
+        lambda: model(rng="0"),
+        "rng must be a numpy.random.Generator or a whole number, its seed; got '0'",
+    ),
+    "model: rng negative": (lambda: model(rng=-1), "rng must be at least 0; got -1"),
     "train: NaN": (lambda: mv.train(M, spoiled(X, np.nan)), "images holds NaN"),
     "train: test images": (
         lambda: mv.train(M, X, test_images=X[:, :3]),
@@ -345,6 +412,41 @@ def test_other_dtypes_are_taken():
     for dtype in (bool, np.uint8, np.int64, np.float64):
         assert mv.bound_and_grad(M, X.astype(dtype), eps)[0] == value
     assert mv.bound_and_grad(M, X.tolist(), EPS)[0] == value
+
+
+def test_bytes_and_tables_are_taken():
+    """Bytes lie between 0 and 255; what becomes an array is one."""
+    settings = {"k": 2, "epochs": 1, "progress": False}
+    grey = np.array([[0, 51, 102, 255], [255, 0, 0, 51]], np.uint8)
+    bounds = [
+        mv.train(model(), images, **settings).history["bound"]
+        for images in (grey, grey / 255, DataFrame(grey), DataFrame(grey / 255))
+    ]
+    assert all(bound == bounds[0] for bound in bounds)
+
+
+def test_a_whole_number_is_a_seed():
+    same = model(rng=np.random.default_rng(3)), model(rng=3), model(rng=np.int64(3))
+    for other in same[1:]:
+        np.testing.assert_array_equal(other.params.vector, same[0].params.vector)
+    np.testing.assert_array_equal(M.sample(3, 5), M.sample(3, np.random.default_rng(5)))
+    grey = np.full((3, 4), 0.5)
+    np.testing.assert_array_equal(
+        mv.binarize(grey, 5), mv.binarize(grey, np.random.default_rng(5))
+    )
+    how = {"backward": "single", "rng": 5}
+    assert mv.bound_and_grad(M, X, EPS, **how)[0] < 0
+
+
+def test_numbers_of_numpy_are_options(tmp_path):
+    """Everywhere, config.json included."""
+    grey = model(likelihood="gaussian", x_sigma=np.float32(0.5))
+    settings = {"k": np.int64(4), "m": np.int64(2), "epochs": np.int8(1), "tau": 1.0}
+    settings |= {"learning_rate": np.float32(0.5), "seed": np.uint8(3)}
+    settings |= {"batch": np.int32(2), "epsilon": np.float64(1e-8), "progress": False}
+    mv.train(grey, X, "miwae", **settings, folder=tmp_path)
+    config = mv.load_run(tmp_path).config
+    assert config["options"] == {"m": 2} and config["model"]["x_sigma"] == 0.5
 
 
 def test_inputs_are_left_alone():

@@ -1,5 +1,6 @@
 """The command line, called as a function, on small data in MNIST's place."""
 
+import _thread
 import json
 import re
 from dataclasses import replace
@@ -9,7 +10,7 @@ import pytest
 import standin
 
 import minivae as mv
-from minivae import cli, data, gradcheck
+from minivae import cli, data, gradcheck, training
 from minivae.check import Check
 from minivae.commands import COMMANDS, train
 from minivae.data import Dataset
@@ -135,6 +136,12 @@ def test_a_failed_run_is_1(small, tmp_path, capsys):
             "learning_rate and epsilon must be positive",
         ),
         (["train", "--threads", "10000", "--out", "x"], "--threads must be at most"),
+        (["train", "--seed", "-1", "--out", "x"], "a whole number from 0 on; got '-1'"),
+        (["train", "--layers", "3", "--out", "x"], "say --latent-dims 50,50,50 --hidd"),
+        (["train", "--lr", "1", "--out", "x"], "did you mean --learning-rate?"),
+        (["train", "--batch-size", "9", "--out", "x"], "did you mean --batch?"),
+        (["train", "--k", "9" * 11, "--out", "x"], "GB: lower k"),
+        (["train", "--data", "", "--out", "x"], "--data: a name or a path; got ''"),
     ],
 )
 def test_wrong_use_is_2(small, argv, words, capsys, tmp_path, monkeypatch):
@@ -246,6 +253,43 @@ def test_out_must_be_a_png(small, tmp_path, capsys):
     code, _, err = run(capsys, "sample", tmp_path, "--out", out)
     assert code == 2 and "--out must end in .png" in err
     assert out.read_bytes() == before
+
+
+def test_sizes_may_have_spaces_and_layers_may_be_three(small, tmp_path, capsys):
+    shape = ["--latent-dims", "3, 2, 2", "--hidden-dims", "5 / 4, 3/ 3"]
+    base = ["train", "--epochs", "1", "--k", "2", "--out", tmp_path, *shape]
+    code, _, err = run(capsys, *base, "--layers", 3)
+    assert code == 0, err
+    assert mv.load_run(tmp_path).model.hidden_dims == ((5,), (4, 3), (3,))
+
+
+def test_quiet(small, tmp_path, capsys):
+    assert run(capsys, *TRAIN, tmp_path, "--quiet") == (0, "", "")
+    argv = "evaluate", tmp_path, "--k", 5, "--quiet"
+    assert run(capsys, *argv) == (0, "", "")
+    code, out, err = run(capsys, "evaluate", tmp_path, "--images", "0", "--quiet")
+    assert code == 2 and "a whole number from 1 on" in err
+    code, out, err = run(capsys, *TRAIN, tmp_path, "--epochs", 3)
+    assert "epoch 3: bound" in out and re.match(r"epoch 3 of 3: iwae -\d", err)
+
+
+def test_too_many_samples_for_a_picture(small, tmp_path, capsys):
+    run(capsys, *TRAIN, tmp_path)
+    code, _, err = run(capsys, "sample", tmp_path, "--n", 10**12)
+    assert code == 2 and "at most 10,000 images; got 1,000,000,000,000" in err
+
+
+def test_ctrl_c_in_the_first_epoch_says_that_nothing_is_kept(
+    small, tmp_path, capsys, monkeypatch
+):
+    def interrupt(*args):
+        _thread.interrupt_main()
+        return real(*args)
+
+    real = training.take_step
+    monkeypatch.setattr(training, "take_step", interrupt)
+    code, _, err = run(capsys, *TRAIN, tmp_path)
+    assert code == 130 and "nothing is kept. The same command again begins anew" in err
 
 
 def test_help_estimators(capsys):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shutil
 
 import numpy as np
 import own_data
@@ -63,6 +64,11 @@ def test_train_evaluate_sample(
     assert across / down == pytest.approx(10 * width / (2 * height), rel=0.02)
     code, out, err = run(capsys, "sample", folder, "--between", 0, n[1] - 1)
     assert code == 0, err
+    other = shutil.copytree(folder, tmp_path / "other")
+    out = tmp_path / "comparison"
+    argv = ["compare", folder, other, "--k", 5, "--images", 8, "--out", out]
+    code, _, err = run(capsys, *argv)
+    assert code == 0 and (out / "learning_curves.png").is_file(), err
     found = load_images(mv.load_run(folder))
     assert found.image_shape == image_shape and found.channels == 1
     assert len(np.unique(found.train_labels)) >= 3

@@ -11,7 +11,7 @@ from ..experiments.pool import cluster, processes
 from ..experiments.tables import TABLES, train_table
 from ..experiments.tables_page import write_report
 from ..presets import PRESETS
-from .arguments import path_of, positive
+from .arguments import path_of, positive, seed_of
 
 SUMMARY = "Repeat the paper's experiments, and measure the estimators."
 EXAMPLE = (
@@ -58,7 +58,7 @@ def add_options(option):
     )
     option(
         "--seeds",
-        type=int,
+        type=seed_of,
         nargs="+",
         metavar="SEED",
         help="Of the tables: each cell is trained once for each. Left out, it is 0.",

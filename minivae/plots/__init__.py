@@ -13,6 +13,7 @@ from .curves import (
     signal_to_noise,
 )
 from .grids import (
+    MOST_TILES,
     best_and_worst,
     draw_model,
     image_grid,
@@ -26,6 +27,7 @@ from .latents import aggregated_posterior, draw_latents, latent_scatter
 
 __all__ = [
     "ABSCISSAS",
+    "MOST_TILES",
     "active_units",
     "aggregated_posterior",
     "best_and_worst",

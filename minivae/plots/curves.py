@@ -15,8 +15,8 @@ ABSCISSAS = {
 
 
 def learning_curves(histories, path=None, by="epoch"):
-    """The bound, training and held-out, of each history (label -> columns), by epoch or
-    by second.
+    """The bound, training and held-out, of each history (label -> columns), by epoch
+    or by second.
     """
     figure = new_figure()
     axes = figure.subplots()
