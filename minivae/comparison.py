@@ -8,7 +8,7 @@ from .results import Evaluation
 from .runs import Run
 
 # settings that say nothing of what was learned
-LEFT_OUT = ("threads", "origin", "test_images", "device", "kernels")
+LEFT_OUT = ("model", "options", "threads", "test_images", "device", "kernels")
 
 
 def compare(runs: Mapping[str, Run], evaluations: Mapping[str, Evaluation]) -> str:
@@ -67,12 +67,24 @@ def compare(runs: Mapping[str, Run], evaluations: Mapping[str, Evaluation]) -> s
 
 def differences(configs):
     """Name -> values, of the settings that are not the same in all ``configs``."""
-    flat = [config["model"] | config | config.get("options", {}) for config in configs]
+    flat = [
+        config["model"]
+        | config
+        | config.get("options", {})
+        | {"origin": origin_in_words(config.get("origin"))}
+        for config in configs
+    ]
     names = dict.fromkeys(name for settings in flat for name in settings)
     values = {name: [settings.get(name, "-") for settings in flat] for name in names}
     return {
         name: several
         for name, several in values.items()
-        if name not in (*LEFT_OUT, "model", "options")
-        and any(value != several[0] for value in several)
+        if name not in LEFT_OUT and any(value != several[0] for value in several)
     }
+
+
+def origin_in_words(origin):
+    """Where a run's parameters came from, as its settings say it."""
+    if origin is None:
+        return "-"
+    return f"{origin.get('run') or 'another run'}, epoch {origin.get('epoch')}"

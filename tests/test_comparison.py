@@ -156,6 +156,8 @@ def test_settings_that_differ():
     two = {"model": {"x_dim": 4, "dtype": "float32"}, "k": 1, "threads": 4}
     assert comparison.differences([one, one]) == {}
     assert comparison.differences([one, two, one]) == {"x_dim": [3, 4, 3]}
+    three = one | {"origin": {"run": "runs/a", "epoch": 7, "parameters": "0a1b"}}
+    assert comparison.differences([one, three]) == {"origin": ["-", "runs/a, epoch 7"]}
 
 
 def test_curves_by_second():

@@ -33,7 +33,7 @@ def learning_curves(histories, path=None, by="epoch"):
                 axes.plot(at, history[f"{split}_bound"], f"C{i}{line}", **style)
     axes.set(xlabel=by, ylabel="bound (nats)")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    if many:
+    if many and all(history["epoch"][0] == 1 for history in histories.values()):
         axes.set_xscale("log")  # learning-rate stages grow as 3^i
     legend_above(figure)
     return finished(figure, path)
