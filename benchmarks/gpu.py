@@ -10,9 +10,10 @@ graph of the forward pass and one of the backward pass, "torch.compile, one grap
 graph of the whole step, as minivae does. Each size has a process of its own, so that
 nothing compiled for one is used for another.
 
-Products are float32's on either side. A second column is measured with TF32 allowed to
-both, by which a product's factors are rounded to 10 bits: PyTorch by its switch,
-minivae, whose products are cuBLAS's own and not CuPy's, by cuBLAS's.
+Products are float32's on either side. For the sizes that torch.compile takes part in, a
+second column is measured with TF32 allowed to both, by which a product's factors are
+rounded to 10 bits: PyTorch by its switch, minivae, whose products are cuBLAS's own and
+not CuPy's, by cuBLAS's.
 """
 
 import json
@@ -248,7 +249,7 @@ def main(out):
         print(row, flush=True)
         result["steps"].append(row)
         save()
-    for number, row in enumerate(result["steps"] if not SIMULATED else ()):
+    for number, row in enumerate(result["steps"][: len(COMPILED)]):
         row["ms_tf32"] = in_a_process(number, True)
         print(row, flush=True)
         save()

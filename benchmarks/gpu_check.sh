@@ -7,7 +7,7 @@
 # The parts, all of them if none is named, and the seconds that each may take:
 #
 #     kernels 100, step 100, gradcheck 250            every result against the host's
-#     times 320, kernels_times 80                     against the CPU, PyTorch, a copy
+#     times 350, kernels_times 80                     against the CPU, PyTorch, a copy
 #     memcheck 60, racecheck 60                       of the kernels' tests
 #
 # Each part leaves its log in benchmarks/results/ and the card's name, where README.md says
@@ -99,7 +99,7 @@ for part in "${parts[@]}"; do
                 part 250 "$PYTHON" -m minivae gradcheck --kernels cuda
             fi
             ;;
-        times) part 320 "$PYTHON" benchmarks/training.py --device cuda --out "$out" ;;
+        times) part 350 "$PYTHON" benchmarks/training.py --device cuda --out "$out" ;;
         kernels_times) part 80 "$PYTHON" benchmarks/kernels.py --device cuda --out "$out" ;;
         memcheck) sanitizer --tool memcheck --report-api-errors no ;;
         racecheck) sanitizer --tool racecheck ;;
