@@ -104,20 +104,9 @@ def log_weights_backward(model, cache, grads, *, theta, path, score, select):
     if not isinstance(rows, slice):
         x, cache_p = x[rows // K], take_rows(cache_p, rows)
 
-    # backward through p, from x to the top: dlog_p[l] is d log p(x, z) / d z_l, one for
-    # each row, while a parameter's gradient is the sum of the rows' with weights coef
-    dlog_p = {1: decoder_backward(model, x, cache_p["decoder"], grads=grads, coef=coef)}
-    for l in range(1, top):
-        dlog_p_l, *dheads = log_density_backward(z_p[l], *cache_p["p"][l])
-        dlog_p[l] += dlog_p_l
-        hs = cache_p["p_hs"][l]
-        dlog_p[l + 1] = gaussian_backward(
-            model, f"p{l + 1}", dheads, hs, grads=grads, coef=coef
-        )
-    dlog_p[top] -= z_p[top]  # the prior's part
+    dlog_p = joint_backward(model, x, z_p, cache_p, grads=grads, coef=coef)
 
-    # backward through q, from the top to x: dz[l] goes to the heads that drew z_l, and
-    # through them on to z_{l-1}
+    # from the top to x: dz[l] goes to the heads that drew z_l, and on to z_{l-1}
     path_r, score_r = path.reshape(-1, 1), score.reshape(-1, 1)
     dz = {l: in_their_places(down * dlog_p[l], rows, theta.size) for l in z}
     for l in range(top, 1, -1):
@@ -130,9 +119,19 @@ def log_weights_backward(model, cache, grads, *, theta, path, score, select):
             dheads = ops.reparameterize_backward(*draw, path_r, -path_r)
             dz_below = gaussian_backward(model, name, dheads, hs)
         dz[l - 1] += dz_below
-    dz_1 = dz[1].reshape(z[1].shape)
-    # eqs. 7.6 and 7.7
-    return ops.reparameterize_backward(dz_1, eps[1], q[1][1], path, score)
+    draw = dz[1].reshape(z[1].shape), eps[1], q[1][1]
+    return ops.reparameterize_backward(*draw, path, score)  # eqs. 7.6 and 7.7
+
+
+def joint_backward(model, x, z, cache, **how):
+    """d log p(x, z) / d z_l (R, L_l), by layer l, with seed 1 per row."""
+    dlog_p = {1: decoder_backward(model, x, cache["decoder"], **how)}
+    for l, hs in cache["p_hs"].items():  # from x to the top
+        dz, *dheads = log_density_backward(z[l], *cache["p"][l])
+        dlog_p[l] += dz
+        dlog_p[l + 1] = gaussian_backward(model, f"p{l + 1}", dheads, hs, **how)
+    dlog_p[len(z)] -= z[len(z)]  # the prior's part
+    return dlog_p
 
 
 def as_rows(z):
