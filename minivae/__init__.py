@@ -15,7 +15,8 @@ Data flows one way, and a file imports only from those before it:
 
     layers  bernoulli  gaussian  networks  subsampling  log_weights  bounds  estimators
     gradient  initial  model  adam  presets  settings  runs  training  results
-    evaluation  sumo  check  gradcheck  reference  plots  comparison  experiments
+    evaluation  hamiltonian  annealing  quadrature  sumo  check  gradcheck  reference
+    plots  posterior  comparison  experiments
     commands  cli
 
 ``kernels``, ``engine`` and ``data`` import nothing of these. ``minimal`` is the whole

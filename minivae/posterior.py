@@ -1,0 +1,70 @@
+"""Pictures of the true posterior of a model with two latent units, beside q."""
+
+import numpy as np
+
+from .plots import new_figure, save
+from .quadrature import WIDTH, log_joint
+
+COARSE, FINE = 241, 120  # points of a side: to find the window, and of a picture
+SEEN = 1e-3  # of its maximum, above which p(z|x) is inside the window
+SIGMAS = 3  # of q around its mean that are inside
+
+
+def posteriors(models, x, path=None):
+    """Heat maps of p(z|x), each beside q(z|x) in the same window: a row a model.
+
+    As in Burda et al. 2016, appendix C: the true posterior of a VAE is nearer to a
+    Gaussian with independent units than an IWAE's, which need not be.
+
+    Parameters
+    ----------
+    models : dict
+        Label -> VAE, of two latent units.
+    x : ndarray of shape (n, D)
+        Zeros and ones.
+    path : path-like, optional
+        Where to write the figure, as a PNG.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    """
+    figure = new_figure(2.4 * len(x), 1.4 * len(models))
+    grid = figure.subplots(len(models), 2 * len(x), squeeze=False)
+    for axes, (label, model) in zip(grid, models.items()):
+        for i, pair in enumerate(axes.reshape(-1, 2)):
+            image = x[i : i + 1]
+            mu, log_sigma = (head[0] for head in model.encode(image))
+            first, second = window(model, image, mu, np.exp(log_sigma))
+            log_q = -sum(
+                np.meshgrid(
+                    *(
+                        ((values - m) / np.exp(s)) ** 2 / 2
+                        for values, m, s in zip((first, second), mu, log_sigma)
+                    ),
+                    indexing="ij",
+                )
+            )
+            log_p = log_joint(model, image, first, second)[0]
+            extent = (first[0], first[-1], second[0], second[-1])
+            for panel, log_density, name in zip(pair, (log_p, log_q), "pq"):
+                density = np.exp(log_density - log_density.max()).T
+                panel.imshow(density, origin="lower", extent=extent, aspect="auto")
+                panel.set(xticks=[], yticks=[], title=f"{name}(z|x)")
+        axes[0].set_ylabel(label)
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
+def window(model, image, mu, sigma):
+    """The values of either unit that a picture of p and q spans."""
+    coarse = np.linspace(-WIDTH, WIDTH, COARSE)
+    log_p, spans = log_joint(model, image, coarse, coarse)[0], []
+    seen = log_p > log_p.max() + np.log(SEEN)
+    for unit in (0, 1):
+        values = coarse[seen.any(axis=1 - unit)]
+        low = min(values[0] - coarse[1] + coarse[0], mu[unit] - SIGMAS * sigma[unit])
+        high = max(values[-1] + coarse[1] - coarse[0], mu[unit] + SIGMAS * sigma[unit])
+        spans.append(np.linspace(low, high, FINE))
+    return spans
