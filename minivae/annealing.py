@@ -345,7 +345,7 @@ def tune(model, seed):
 
 
 def powers(n):
-    """The powers of w, n + 1 of them from 0 to 1."""
+    """The powers of w, n + 1 of them from 0 to 1 (eq. 28.3)."""
     return np.arange(n + 1) / n
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from .plots import new_figure, save
 from .quadrature import WIDTH, log_joint
 
-COARSE, FINE = 241, 120  # points of a side: to find the window, and of a picture
+COARSE, FINE = 121, 120  # points of a side: to find the window, and of a picture
 SEEN = 1e-3  # of its maximum, above which p(z|x) is inside the window
 SIGMAS = 3  # of q around its mean that are inside
 
@@ -31,21 +31,17 @@ def posteriors(models, x, path=None):
     """
     figure = new_figure(2.4 * len(x), 1.4 * len(models))
     grid = figure.subplots(len(models), 2 * len(x), squeeze=False)
+    values = np.linspace(-WIDTH, WIDTH, COARSE)
     for axes, (label, model) in zip(grid, models.items()):
+        coarse = log_joint(model, x, values, values)
+        mu, log_sigma = model.encode(x)
+        sigma = np.exp(log_sigma)
         for i, pair in enumerate(axes.reshape(-1, 2)):
-            image = x[i : i + 1]
-            mu, log_sigma = (head[0] for head in model.encode(image))
-            first, second = window(model, image, mu, np.exp(log_sigma))
-            log_q = -sum(
-                np.meshgrid(
-                    *(
-                        ((values - m) / np.exp(s)) ** 2 / 2
-                        for values, m, s in zip((first, second), mu, log_sigma)
-                    ),
-                    indexing="ij",
-                )
-            )
-            log_p = log_joint(model, image, first, second)[0]
+            first, second = window(coarse[i], mu[i], sigma[i])
+            u = (first - mu[i, 0]) / sigma[i, 0]
+            v = (second - mu[i, 1]) / sigma[i, 1]
+            log_q = -(u[:, None] ** 2 + v**2) / 2
+            log_p = log_joint(model, x[i : i + 1], first, second)[0]
             extent = (first[0], first[-1], second[0], second[-1])
             for panel, log_density, name in zip(pair, (log_p, log_q), "pq"):
                 density = np.exp(log_density - log_density.max()).T
@@ -57,10 +53,11 @@ def posteriors(models, x, path=None):
     return figure
 
 
-def window(model, image, mu, sigma):
-    """The values of either unit that a picture of p and q spans."""
-    coarse = np.linspace(-WIDTH, WIDTH, COARSE)
-    log_p, spans = log_joint(model, image, coarse, coarse)[0], []
+def window(log_p, mu, sigma):
+    """The values of either unit that a picture of p and q spans, from p on the coarse
+    grid (`COARSE`, `COARSE`), and q.
+    """
+    coarse, spans = np.linspace(-WIDTH, WIDTH, COARSE), []
     seen = log_p > log_p.max() + np.log(SEEN)
     for unit in (0, 1):
         values = coarse[seen.any(axis=1 - unit)]

@@ -1,8 +1,9 @@
 """minivae evaluate."""
 
 from .. import plots
+from ..annealing import anneal
 from ..engine.digest import digest_of_images
-from ..engine.files import write_json
+from ..engine.files import read_json, write_json
 from ..engine.report import say
 from ..evaluation import evaluate, images_seen
 from ..kernels import DEVICES
@@ -39,6 +40,13 @@ def add_measuring_options(option):
         help="Take the running average of the parameters, if the run kept one.",
     )
     option("--images", type=positive, help="Take only so many images.")
+    option(
+        "--ais",
+        type=positive,
+        metavar="N",
+        help="Estimate log p(x) by annealed importance sampling, too, through so many"
+        " distributions: 1000 take a second or two an image.",
+    )
     option("--device", choices=[*DEVICES], default="cpu", help="Where to compute.")
     option(
         "--binarize-seed",
@@ -70,12 +78,31 @@ def run(args):
     say(f"      less KL          {result.kl:9.3f} nats")
     say(f"active units           {units:>9} of {of_units}")
     say(f"effective sample size  {ess:9.2f} of {result.k}, mean over images")
+    if args.ais is not None:
+        path = measure_by_annealing(args, run, path)
     figures = args.run / "figures"
     plots.draw_evaluations(
         {f"{run.config['bound']}, k = {run.config['k']}": result}, figures
     )
-    say(f"saved: {path}, .npz   pictures: {figures}")
+    say(f"saved: {path}   pictures: {figures}")
     return 0
+
+
+def measure_by_annealing(args, run, path):
+    """Print the annealed NLL, and write it with what is in ``path`` into a JSON file
+    beside that, whose path is returned.
+    """
+    model = run.averaged() if args.average else run.model
+    images = images_of(args, run)
+    seeds = {"binarize_seed": args.binarize_seed, "seed": args.seed}
+    annealed = anneal(model, images, args.ais, **seeds)
+    error = f", +- {annealed.nll_se:.3f} over images" if len(images) > 1 else ""
+    say(f"annealed NLL           {annealed.nll:9.3f} nats{error}")
+    say(f"      upper - lower    {annealed.gap:9.3f} nats, +- {annealed.gap_se:.3f}")
+    say(f"      (on {annealed.simulated} images drawn from the model)")
+    beside = path.with_name(f"{path.stem}_ais_{args.ais}.json")
+    write_json(beside, read_json(path) | {"ais": annealed.summary()})
+    return beside
 
 
 def measure(args, folder, again=False):

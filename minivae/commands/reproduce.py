@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..engine.lock import writing_in
 from ..engine.report import say
-from ..experiments import EXPERIMENTS
+from ..experiments import EXPERIMENTS, OF_A_RUN
 from ..experiments.pool import cluster, processes
 from ..experiments.tables import TABLES, train_table
 from ..experiments.tables_page import write_report
@@ -20,18 +20,20 @@ EXAMPLE = (
 )
 TABLES_FOLDER = Path("runs/tables")
 TABLES_ONLY = (
-    *("cells", "preset", "seeds", "data", "workers"),
+    *("cells", "preset", "seeds", "workers"),
     *("threads_per_cell", "dask"),
 )
 
 
 def add_options(option):
     """Its arguments, by ``option``, which is `add_argument` (`minivae.cli`)."""
+    of_a_run = " and ".join(OF_A_RUN)
     option(
         "experiment",
-        choices=[*TABLES, "report", *EXPERIMENTS],
+        choices=[*TABLES, "report", *EXPERIMENTS, *OF_A_RUN],
         help="What to measure.",
     )
+    option("--run", type=path_of, help=f"The folder of a run, for {of_a_run}.")
     option(
         "--out",
         type=path_of,
@@ -67,8 +69,8 @@ def add_options(option):
         "--data",
         type=path_of,
         metavar="PATH",
-        help="Of the tables: the file of OMNIGLOT, or of an image set in its place."
-        " Left out, OMNIGLOT is fetched.",
+        help=f"Of the tables, {of_a_run}: the file of OMNIGLOT, or of an image set in"
+        " its place. Left out, OMNIGLOT is fetched.",
     )
     option(
         "--workers",
@@ -101,6 +103,11 @@ def run(args):
     snr: signal-to-noise ratio of the gradients against K, on the linear-Gaussian toy of
     Rainforth et al. (2018) and on an MNIST model. estimators: the same model trained by
     each estimator. sparse: the sparse backward against the dense one, by NLL and time.
+    truth: the NLL of two latent units against quadrature.
+
+    Of a run that is trained, --run: measures, NLL without its inactive units, on
+    training images, and by annealing; refit, its bounds when the encoder alone is
+    trained again by the ELBO and by the IWAE bound.
 
     The same command again resumes each where it was stopped.
     """
@@ -121,9 +128,20 @@ def run(args):
         for table in TABLES:
             report(table, out, args.to)
         return 0
+    if args.data is not None and args.experiment in EXPERIMENTS:
+        raise ValueError("--data is for the tables, and for measures of a run")
+    of_a_run = args.experiment in OF_A_RUN
+    if of_a_run != (args.run is not None):
+        raise ValueError(
+            f"--run is for {' and '.join(OF_A_RUN)}, which need it; got"
+            f" {args.experiment} {'without' if of_a_run else 'with'} it"
+        )
     folder = args.out or Path("runs") / args.experiment
     with writing_in(folder):
-        table = EXPERIMENTS[args.experiment](folder)
+        if of_a_run:
+            table = OF_A_RUN[args.experiment](folder, args.run, args.data)
+        else:
+            table = EXPERIMENTS[args.experiment](folder)
     say(f"{table}\n\nwritten: {folder}")
     return 0
 

@@ -3,11 +3,17 @@ measures, writes its raw numbers, table and picture there, and returns the table
 """
 
 from .estimators import reproduce_estimators
+from .measures import reproduce_measures
+from .refit import reproduce_refit
 from .snr import reproduce_snr
 from .sparse import reproduce_sparse
+from .truth import reproduce_truth
 
 EXPERIMENTS = {
     "snr": reproduce_snr,
     "estimators": reproduce_estimators,
     "sparse": reproduce_sparse,
+    "truth": reproduce_truth,
 }
+# of a trained model: functions of a folder, and of the run's
+OF_A_RUN = {"measures": reproduce_measures, "refit": reproduce_refit}

@@ -1,0 +1,183 @@
+"""What the paper says of a trained model besides its NLL, measured on any run.
+
+Does it need its inactive units? Does it overfit? Are active and inactive units two
+kinds? And how far is the NLL of k weights from the one that annealing finds?
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..annealing import anneal, standard_error
+from ..data import binarize, load
+from ..engine.batching import map_images
+from ..engine.files import write_json, write_text
+from ..engine.report import say
+from ..evaluation import ACTIVE, SAMPLES, draw_weights, evaluate
+from ..kernels.device import to_host
+from ..model import VAE
+from ..plots import new_figure, save
+from ..runs import load_run
+
+MEASURE_IMAGES, MEASURE_WEIGHTS = 1000, 5000
+ANNEAL_IMAGES, DISTRIBUTIONS = 100, 1000
+UNIT_SAMPLES = 50  # of z_1, for the means of deeper layers
+
+
+def reproduce_measures(folder, run, data_path=None, progress=True):
+    """The measures of the run in the folder ``run``, into ``folder``.
+
+    Writes measures.json, measures.md and unit_variances.png. The test images are the
+    first `MEASURE_IMAGES`, and for annealing the first `ANNEAL_IMAGES`.
+
+    Returns
+    -------
+    table : str
+    """
+    folder, loaded = Path(folder), load_run(run)
+    data = load(loaded.config.get("data") or "mnist", data_path)
+    label = f"{loaded.config['bound']}, k = {loaded.config['k']}"
+    rows = measures(loaded.model, data, progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "measures.json", {"model": label, **rows})
+    unit_variances({label: rows["unit_variances"]}, folder / "unit_variances.png")
+    table = measures_table(label, rows)
+    write_text(folder / "measures.md", table)
+    return table
+
+
+def measures(model, data, progress=True):
+    """Name -> figures in nats, each difference with its standard error over images."""
+    n, m, k = MEASURE_IMAGES, ANNEAL_IMAGES, MEASURE_WEIGHTS
+    test, training = (
+        binarize(images[:n], np.random.default_rng(0)).astype(model.dtype)
+        for images in (data.test_images, data.train_images)
+    )
+    say(f"test images, {k} weights")
+    of_test = log_px_of(model, test, k)
+    say(f"training images, {k} weights")
+    of_training = log_px_of(model, training, k)
+    variances = evaluate(model, test, UNIT_SAMPLES, progress=progress).unit_variances
+    active = [variance > ACTIVE for variance in variances]
+    # of a layer without an active unit the one that varies most stays
+    keep = [a | (v == v.max()) for a, v in zip(active, variances)]
+    say(f"without the inactive units, {k} weights")
+    of_active = log_px_of(without_units(model, keep), test, k)
+    say(f"annealing, {DISTRIBUTIONS} distributions")
+    annealed = anneal(model, test[:m], DISTRIBUTIONS, progress=progress)
+    both = np.hypot(standard_error(of_test), standard_error(of_training))
+    return {
+        **{"images": len(test), "k": k},
+        **{"nll": -float(of_test.mean()), "nll_se": standard_error(of_test)},
+        "training_nll": -float(of_training.mean()),
+        "test_less_training": float(of_training.mean() - of_test.mean()),
+        "test_less_training_se": float(both),
+        "active_units": [int(a.sum()) for a in active],
+        "unit_variances": [variance.tolist() for variance in variances],
+        "without_inactive_less_all": float((of_test - of_active).mean()),
+        "without_inactive_less_all_se": standard_error(of_test - of_active),
+        "annealed": annealed.summary() | {"images": len(annealed.log_px)},
+        "weights_less_annealed": float((annealed.log_px - of_test[:m]).mean()),
+        "weights_less_annealed_se": standard_error(annealed.log_px - of_test[:m]),
+    }
+
+
+def measures_table(label, rows):
+    """The measures, as Markdown."""
+    annealed = rows["annealed"]
+    return "\n".join(
+        [
+            f"{label}: the first {rows['images']:,} test images, {rows['k']:,} weights;"
+            f" annealing on {annealed['images']} of them, of {annealed['chains']}"
+            f" chains and {annealed['distributions']:,} distributions",
+            "",
+            "| measure | nats | s.e. |",
+            "|---|---|---|",
+            f"| NLL | {rows['nll']:.2f} | {rows['nll_se']:.2f} |",
+            f"| test NLL less training NLL | {rows['test_less_training']:+.2f} |"
+            f" {rows['test_less_training_se']:.2f} |",
+            f"| NLL without the inactive units ({rows['active_units']} are active) less"
+            f" NLL | {rows['without_inactive_less_all']:+.3f} |"
+            f" {rows['without_inactive_less_all_se']:.3f} |",
+            f"| NLL less annealed NLL | {rows['weights_less_annealed']:+.3f} |"
+            f" {rows['weights_less_annealed_se']:.3f} |",
+            f"| upper less lower bound, {annealed['simulated']} simulated images |"
+            f" {annealed['gap']:+.3f} | {annealed['gap_se']:.3f} |",
+        ]
+    )
+
+
+def log_px_of(model, x, k, seed=0):
+    """The k-sample bound of each image by the draws of `evaluate`, (n,) float64."""
+    x = model.to_device(x)
+
+    def of_part(part):
+        log_w, *_ = draw_weights(model, x[part], k, seed, part)
+        return np.logaddexp.reduce(to_host(log_w), axis=1) - np.log(k)  # eq. 9.1
+
+    return map_images(of_part, model, len(x), SAMPLES)
+
+
+def without_units(model, keep):
+    """The model with only some of its latent units: the others are cut out.
+
+    A unit that is cut is 0 to the networks that read it, which is its prior's mean, and
+    is missing in p(z) and in q(z|x): what is left is a smaller model, with an NLL of
+    its own. (To draw the unit from its prior instead of from q would change nothing in
+    the model, only in the estimate.)
+
+    Parameters
+    ----------
+    model : VAE
+    keep : list of ndarray of bool and shape (L,)
+        One per stochastic layer.
+
+    Returns
+    -------
+    smaller : VAE
+    """
+    sizes = [int(kept.sum()) for kept in keep]
+    rng = np.random.default_rng(0)  # whose weights are overwritten
+    smaller = VAE(**model.config() | {"latent_dims": sizes}, rng=rng)
+    for name, array in model.params.items():
+        network, layer, kind = name.split(".")
+        below, above = int(network[1:]) - 1, int(network[1:])  # z_l's numbers
+        source, target = (below, above) if network[0] == "q" else (above, below)
+        if target > 0 and not layer.startswith("hidden"):
+            array = array[..., keep[target - 1]]
+        first = layer == "hidden1" or f"{network}.hidden1.W" not in model.params
+        if source > 0 and first and kind == "W":
+            array = array[keep[source - 1]]
+        smaller.params[name][...] = array
+    return smaller
+
+
+def unit_variances(by_label, path=None):
+    """A histogram of log10 A, the variance of E_q[z|x] over images (eq. 12.3).
+
+    Parameters
+    ----------
+    by_label : dict
+        Label -> list of variances (L,), one per stochastic layer.
+    path : path-like, optional
+        Where to write the figure, as a PNG.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    """
+    figure = new_figure()
+    axes = figure.subplots()
+    bins = np.linspace(-6, 1, 43)
+    for label, layers in by_label.items():
+        for l, variances in enumerate(layers, start=1):
+            name = f"{label}, z_{l}" if len(layers) > 1 else label
+            shown = np.clip(np.log10(np.maximum(variances, 1e-300)), -6, 1)
+            axes.hist(shown, bins=bins, alpha=0.5, label=name)
+    axes.axvline(np.log10(ACTIVE), color="0.5", linestyle=":", label="threshold")
+    xlabel = "log10 of the variance of E_q[z|x] over images (below -6 at -6)"
+    axes.set(xlabel=xlabel, ylabel="latent units")
+    axes.legend()
+    if path is not None:
+        save(figure, path)
+    return figure

@@ -1,0 +1,215 @@
+"""What is measured on a trained model: its units cut out, its encoder fitted anew, and
+the experiments around them, in small.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from test_evaluation import ALL_X, tiny_model
+
+import minivae as mv
+from minivae import annealing, cli, posterior
+from minivae.data import Dataset
+from minivae.experiments import measures, refit, truth
+from minivae.experiments.measures import log_px_of, unit_variances, without_units
+from minivae.experiments.refit import refit_encoder
+from minivae.quadrature import midpoint_rule
+
+
+def test_log_px_of_has_the_draws_of_evaluate():
+    model = tiny_model((2, 1), ((4,), (3,)))
+    nll = mv.evaluate(model, ALL_X, k=50, seed=3, progress=False).nll
+    assert -log_px_of(model, ALL_X, 50, seed=3).mean() == pytest.approx(nll, rel=1e-12)
+
+
+@pytest.mark.parametrize("hidden", [((4,), (3,)), ((), ())])
+def test_a_unit_that_does_nothing_can_be_cut(hidden):
+    """Cut units whose p and q are N(0, I) and which no network reads: the log-weights
+    under the others' noise are the same, to rounding.
+    """
+    rng = np.random.default_rng(0)
+    model = mv.VAE(3, (3, 2), hidden, dtype=np.float64, rng=rng)
+    for array in model.params.values():
+        array += 0.1 * rng.standard_normal(array.shape)
+    keep = {1: np.array([True, False, True]), 2: np.array([False, True])}
+    writers = {1: ("q1", "p2"), 2: ("q2",)}
+    readers = {1: ("p1", "q2"), 2: ("p2",)}
+    for l, kept in keep.items():
+        for name, array in model.params.items():
+            network, layer, kind = name.split(".")
+            if network in writers[l] and layer in ("mu", "log_sigma"):
+                array[..., ~kept] = 0
+            if network in readers[l] and kind == "W" and len(array) == len(kept):
+                array[~kept] = 0
+    eps = model.draw_eps(8, 5, rng)
+    smaller = without_units(model, [*keep.values()])
+    assert smaller.latent_dims == (2, 1)
+    few = [e[..., kept] for e, kept in zip(eps, keep.values())]
+    np.testing.assert_allclose(
+        smaller.log_weights(ALL_X, few), model.log_weights(ALL_X, eps), rtol=1e-10
+    )
+    first = "p1.hidden1.W" if hidden[0] else "p1.logits.W"
+    model.params[first][1] = 3  # now it does something
+    difference = smaller.log_weights(ALL_X, few) - model.log_weights(ALL_X, eps)
+    assert abs(difference).max() > 0.1
+
+
+def test_unit_variances(tmp_path):
+    layers = [np.array([1e-4, 1e-4, 0.5]), np.array([0, 20.0])]
+    path = tmp_path / "units.png"
+    figure = unit_variances({"a": layers}, path)
+    assert isinstance(figure, Figure) and path.read_bytes().startswith(b"\x89PNG")
+    heights = np.array([patch.get_height() for patch in figure.axes[0].patches])
+    assert sorted(heights[heights > 0]) == [1, 1, 1, 2]  # none is left out
+    assert unit_variances({"a": layers[:1]}).axes[0].get_ylabel() == "latent units"
+
+
+@pytest.mark.parametrize("latent, hidden", [((2,), ((4,),)), ((2, 1), ((4,), (3,)))])
+def test_refit_leaves_the_decoder_as_it_is(latent, hidden):
+    """To the last bit; and the bound that it is fitted by rises."""
+    model, images = tiny_model(latent, hidden), np.tile(ALL_X, (20, 1))
+    for name, array in model.params.items():
+        if name.startswith("q"):
+            array += 0.5  # room for a better q
+    before = {name: array.copy() for name, array in model.params.items()}
+    names = [*mv.ESTIMATORS]
+    run = refit_encoder(
+        model,
+        images,
+        "iwae",
+        5,
+        epochs=15,
+        learning_rate=0.03,
+        batch=20,
+        progress=False,
+    )
+    assert [*mv.ESTIMATORS] == names
+    for name, array in model.params.items():
+        np.testing.assert_array_equal(array, before[name])  # a copy was trained
+        if name.startswith("p"):
+            np.testing.assert_array_equal(run.model.params[name], before[name])
+        else:
+            assert (run.model.params[name] != before[name]).any()
+    bounds = [
+        mv.evaluate(m, ALL_X, 200, progress=False).bounds[5] for m in (model, run.model)
+    ]
+    assert bounds[1] > bounds[0] + 0.02
+
+
+def on_a_coarse_grid(model, x):
+    return midpoint_rule(model, x, 20), 1e-3, 20
+
+
+@pytest.fixture
+def small(monkeypatch):
+    rng = np.random.default_rng(7)  # not the seed that draws the pixels
+    images, labels = rng.random((60, 784), np.float32) ** 4, np.zeros(60, np.uint8)
+    data = Dataset(images, labels, images[:20], labels[:20])
+    for module in (measures, refit, truth):
+        monkeypatch.setattr(module, "load", lambda name, path=None: data)
+    for module, name, value in (
+        (measures, "MEASURE_WEIGHTS", 10),
+        (measures, "DISTRIBUTIONS", 3),
+        (refit, "REFIT_EPOCHS", 1),
+        (refit, "REFIT_WEIGHTS", 60),
+        (annealing, "PILOT", 4),
+        (annealing, "SIMULATED", 4),
+        (posterior, "COARSE", 20),
+        (posterior, "FINE", 20),
+        (truth, "log_px_on_a_grid", on_a_coarse_grid),
+        (truth, "TRUTH_EPOCHS", 1),
+        (truth, "TRUTH_WEIGHTS", (1, 10)),
+        (truth, "TRUTH_DISTRIBUTIONS", 3),
+    ):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(truth, "TRUTH_RUNS", {"VAE": ("elbo", 1), "IWAE": ("iwae", 2)})
+    return images
+
+
+@pytest.fixture
+def trained(small, tmp_path):
+    model = mv.VAE(784, (3,), ((5,),), rng=np.random.default_rng(0))
+    mv.train(model, small, "iwae", 2, epochs=1, folder=tmp_path / "run", progress=False)
+    return tmp_path / "run"
+
+
+def test_measures_of_a_run(trained, tmp_path, capsys):
+    command = [
+        "reproduce",
+        "measures",
+        "--run",
+        str(trained),
+        "--out",
+        str(tmp_path / "m"),
+    ]
+    # few epochs: every unit's variance is below the threshold or none is
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measures, "ACTIVE", 1e-12)
+        assert cli.main(command) == 0
+    out = capsys.readouterr().out
+    assert (tmp_path / "m" / "measures.md").read_text() in out
+    rows = json.loads((tmp_path / "m" / "measures.json").read_text())
+    assert rows["model"] == "iwae, k = 2" and rows["active_units"] == [3]
+    assert rows["without_inactive_less_all"] == 0  # there are none
+    model = mv.load_run(trained).model
+    x = mv.binarize(measures.load("").test_images, np.random.default_rng(0))
+    assert rows["nll"] == pytest.approx(mv.evaluate(model, x, 10, progress=False).nll)
+    assert rows["annealed"]["distributions"] == 3
+    assert (tmp_path / "m" / "unit_variances.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_refit_of_a_run(trained, tmp_path, capsys):
+    command = [
+        "reproduce",
+        "refit",
+        "--run",
+        str(trained),
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    assert cli.main(command) == 0
+    rows = json.loads((tmp_path / "r" / "refit.json").read_text())["rows"]
+    assert [row["q"] for row in rows] == ["as trained", *refit.REFITS]
+    assert (tmp_path / "r" / "refit.md").read_text() in capsys.readouterr().out
+    decoder = mv.load_run(trained).model.params["p1.logits.W"]
+    again = mv.load_run(tmp_path / "r" / "iwae-50").model.params["p1.logits.W"]
+    np.testing.assert_array_equal(decoder, again)
+
+
+def test_truth(small, tmp_path, capsys, monkeypatch):
+    """It keeps what is measured, and draws the posteriors."""
+    monkeypatch.setattr(truth, "PICTURED", 1)
+    monkeypatch.setattr(truth, "TRUTH_IMAGES", 3)
+    command = ["reproduce", "truth", "--out", str(tmp_path)]
+    assert cli.main(command) == 0
+    assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
+    rows = json.loads((tmp_path / "truth.json").read_text())["rows"]
+    assert [row["model"] for row in rows] == ["VAE", "IWAE"]
+    for row in rows:
+        assert row["weights"].keys() == {"1", "10"}
+        for off in (*row["weights"].values(), row["annealed"]):
+            assert np.isfinite(off)
+    assert (tmp_path / "posteriors.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(truth, "compare", None)
+    assert cli.main(command) == 0
+
+
+def test_a_run_is_asked_for(tmp_path, capsys):
+    for command in (["measures"], ["truth", "--run", str(tmp_path)]):
+        assert cli.main(["reproduce", *command, "--out", str(tmp_path)]) == 2
+        assert "--run is for measures and refit" in capsys.readouterr().err
+
+
+def test_evaluate_by_annealing(trained, capsys, monkeypatch):
+    from minivae import data
+
+    few = measures.load("")
+    monkeypatch.setattr(data, "load", lambda name, path=None: few)
+    command = ["evaluate", str(trained), "--k", "5", "--images", "4", "--ais", "2"]
+    assert cli.main(command) == 0
+    assert "annealed NLL" in capsys.readouterr().out
+    path = trained / "evaluation_4_images_k_5_ais_2.json"
+    summary = json.loads(path.read_text())
+    assert summary["ais"]["distributions"] == 2 and summary["ais"]["nll_se"] > 0
