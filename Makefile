@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two processes of one thread each: the tests' arrays are too small to share
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test test-slow test-compile test-all lint gradcheck benchmark benchmark-all clean
+.PHONY: demo test test-slow test-compile test-site test-all site lint gradcheck benchmark benchmark-all clean
 
 demo: .venv/installed
 	$(BIN)/minivae demo
@@ -13,7 +13,7 @@ gradcheck: .venv/installed
 	$(BIN)/minivae gradcheck
 
 test: .venv/installed-test
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not site"
 
 test-slow: .venv/installed-test
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
@@ -23,6 +23,13 @@ test-compile: .venv-compile/installed
 	NO_SKIPS=1 $(ONE_THREAD) .venv-compile/bin/python -m pytest tests/test_cuda.py -k "not simulator"
 
 test-all: test test-slow test-compile
+
+# build/site/index.html: the derivations beside their code, for a browser without a network
+site: .venv/installed-site
+	$(ONE_THREAD) $(BIN)/python derivations/site/build.py build/site
+
+test-site: site .venv/installed-test
+	$(BIN)/python -m pytest -m site tests/test_site.py
 
 lint: .venv/installed-lint
 	$(BIN)/ruff check
@@ -62,6 +69,10 @@ clean:
 	@echo 'installing PyTorch and JAX into .venv-bench: once, and they are large'
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --progress-bar on --editable '.[bench]'
+	touch $@
+
+.venv/installed-site: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[site]'
 	touch $@
 
 .venv/installed-lint: .venv/installed

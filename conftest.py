@@ -22,6 +22,8 @@ KNOWN_SKIPS = (
     "needs Dask: pip install 'minivae[cluster]'",
     "this block needs PyTorch",
     "this block needs JAX",
+    "the site is not built: make site",
+    "needs a browser: Debian's packages chromium and chromium-driver",
 )
 if "NO_SKIPS" in os.environ:
     KNOWN_SKIPS = ()
