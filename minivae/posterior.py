@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .plots import new_figure, save
+from .plots.figure import finished, new_figure
 from .quadrature import WIDTH, log_joint
 
 COARSE, FINE = 121, 120  # points of a side: to find the window, and of a picture
@@ -48,9 +48,7 @@ def posteriors(models, x, path=None):
                 panel.imshow(density, origin="lower", extent=extent, aspect="auto")
                 panel.set(xticks=[], yticks=[], title=f"{name}(z|x)")
         axes[0].set_ylabel(label)
-    if path is not None:
-        save(figure, path)
-    return figure
+    return finished(figure, path)
 
 
 def window(log_p, mu, sigma):

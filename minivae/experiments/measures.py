@@ -16,7 +16,7 @@ from ..engine.report import say
 from ..evaluation import ACTIVE, SAMPLES, draw_weights, evaluate
 from ..kernels.device import to_host
 from ..model import VAE
-from ..plots import new_figure, save
+from ..plots.figure import finished, legend_above, new_figure
 from ..runs import load_run
 
 MEASURE_IMAGES, MEASURE_WEIGHTS = 1000, 5000
@@ -177,7 +177,5 @@ def unit_variances(by_label, path=None):
     axes.axvline(np.log10(ACTIVE), color="0.5", linestyle=":", label="threshold")
     xlabel = "log10 of the variance of E_q[z|x] over images (below -6 at -6)"
     axes.set(xlabel=xlabel, ylabel="latent units")
-    axes.legend()
-    if path is not None:
-        save(figure, path)
-    return figure
+    legend_above(figure)
+    return finished(figure, path)
