@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 import minivae as mv
-from minivae import cli, comparison, data, plots
+from minivae import cli, comparison, plots
 from minivae.commands import evaluate
-from minivae.data import Dataset
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((40, 9))
@@ -32,15 +31,15 @@ def assert_equal(a, b):
 
 
 @pytest.mark.parametrize(
-    "result",
+    "settings",
     [
-        evaluation(),
-        evaluation(latent_dims=(3, 2), hidden_dims=((4,), ())),
-        evaluation(images=IMAGES[:1], k=1),
+        {},
+        {"latent_dims": (3, 2), "hidden_dims": ((4,), ())},
+        {"images": IMAGES[:1], "k": 1},
     ],
 )
-def test_an_evaluation_is_loaded_as_it_was(result, tmp_path):
-    path = tmp_path / "evaluation.npz"
+def test_an_evaluation_is_loaded_as_it_was(settings, tmp_path):
+    result, path = evaluation(**settings), tmp_path / "evaluation.npz"
     result.save(path)
     loaded = mv.Evaluation.load(path)
     assert_equal(result, loaded)
@@ -171,9 +170,9 @@ def test_curves_by_second():
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    few = Dataset(IMAGES, None, IMAGES[:30], None)
-    monkeypatch.setattr(data, "load", lambda name, path=None: few)
     monkeypatch.chdir(tmp_path)
+    images = IMAGES.astype(np.float32)
+    np.savez("images.npz", train_images=images, test_images=images[:30])
 
     def call(line):
         code = cli.main(line.split())
@@ -182,7 +181,7 @@ def command(monkeypatch, capsys, tmp_path):
 
     for name, bound in (("a", "elbo"), ("b", "iwae")):
         shape = f"--hidden-dims 3 --latent-dims 2 --bound {bound}"
-        line = f"train --epochs 1 --k 2 {shape} --out runs/{name}"
+        line = f"train --data images.npz --epochs 1 --k 2 {shape} --out runs/{name}"
         assert call(line)[0] == 0
     return call
 
@@ -211,7 +210,7 @@ def test_compare(command, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "evaluate", spy)
     assert command(line)[1] == out and measured == []
     shape = "--hidden-dims 3 --latent-dims 2 --bound elbo"
-    command(f"train --epochs 2 --k 2 {shape} --out runs/a")
+    command(f"train --data images.npz --epochs 2 --k 2 {shape} --out runs/a")
     assert command(line)[0] == 0 and measured == ["runs/a"]
     assert command("evaluate runs/b --k 10 --images 20")[0] == 0
     assert measured == ["runs/a", "runs/b"]

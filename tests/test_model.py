@@ -59,6 +59,8 @@ def test_bounds_and_options(shape):
     np.testing.assert_allclose(model.bound(X, 6, "vr", alpha=0.0), iwae)
     # an image's samples are its own, whichever others there are, and however many
     np.testing.assert_allclose(model.bound(X[:3], 6), iwae[:3])
+    same = model.bound(np.tile(X[0], (400, 1)), 6)  # in several chunks
+    assert len(np.unique(same)) == 400 and same[0] == pytest.approx(iwae[0])
 
 
 def test_the_bound_refuses():

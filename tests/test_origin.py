@@ -1,14 +1,14 @@
 """A run that starts from another's parameters: the objective is switched."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 import minivae as mv
-from minivae import cli, data, training
-from minivae.data import Dataset
+from minivae import cli, training
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((40, 9))
@@ -124,29 +124,37 @@ def test_curves_end_to_end(elbo, tmp_path):
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    few = Dataset(IMAGES, None, IMAGES[:10], None)
-    monkeypatch.setattr(data, "load", lambda name, path=None: few)
     monkeypatch.chdir(tmp_path)
+    for name, images in (("images", IMAGES), ("other", 1 - IMAGES)):
+        images = images.astype(np.float32)
+        np.savez(f"{name}.npz", train_images=images, test_images=images[:10])
 
     def call(line):
-        base = ["train", "--epochs", "1", "--k", "2"]
+        base = "train --data images.npz --epochs 1 --k 2".split()
         code = cli.main(base + line.split())
         return code, capsys.readouterr().err
 
-    assert call("--bound elbo --hidden-dims 3 --latent-dims 2 --out a") == (0, "")
+    assert call("--bound elbo --hidden-dims 3 --latent-dims 2 --out a")[0] == 0
     return call
 
 
 def test_init_from(command, tmp_path):
-    assert command("--init-from a --out b") == (0, "")
+    code, err = command("--init-from a --out b")
+    assert code == 0 and "warning" not in err
     config = json.loads((tmp_path / "b/config.json").read_text())
     assert config["origin"]["run"] == "a" and config["bound"] == "iwae"
     assert config["model"]["latent_dims"] == [2]
     shutil.rmtree(tmp_path / "a")
-    assert command("--init-from a --out b --epochs 2") == (0, "")
+    assert command("--init-from a --out b --epochs 2")[0] == 0
     assert mv.load_run("b").history["epoch"] == [1, 2]
     code, err = command("--out b --epochs 3 --hidden-dims 3 --latent-dims 2")
     assert code == 2 and "origin was {'run': 'a'" in err and "is None" in err
+
+
+def test_init_from_a_run_on_other_images(command):
+    code, err = command("--init-from a --out b --data other.npz")
+    assert code == 0 and re.search("a was trained on 40 images .*images.npz", err)
+    assert mv.load_run("b").config["data"].endswith("other.npz")
 
 
 def test_init_from_another_architecture(command):

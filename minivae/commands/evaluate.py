@@ -21,6 +21,13 @@ def add_options(option):
     """Its arguments, by ``option``, which is `add_argument` (`minivae.cli`)."""
     option("run", type=path_of, help="A run's folder.")
     add_measuring_options(option)
+    option(
+        "--ais",
+        type=positive,
+        metavar="N",
+        help="Estimate log p(x) by annealed importance sampling, too, through so many"
+        " distributions: 1000 take a second or two an image.",
+    )
 
 
 def add_measuring_options(option):
@@ -40,13 +47,6 @@ def add_measuring_options(option):
         help="Take the running average of the parameters, if the run kept one.",
     )
     option("--images", type=positive, help="Take only so many images.")
-    option(
-        "--ais",
-        type=positive,
-        metavar="N",
-        help="Estimate log p(x) by annealed importance sampling, too, through so many"
-        " distributions: 1000 take a second or two an image.",
-    )
     option("--device", choices=[*DEVICES], default="cpu", help="Where to compute.")
     option(
         "--binarize-seed",

@@ -2,14 +2,17 @@
 
 import argparse
 import shlex
+import warnings
 
 import numpy as np
 
 from .. import data, plots
 from ..engine.checks import DTYPES
+from ..engine.digest import digest_of_images
 from ..engine.objective import BACKWARDS
 from ..engine.registry import BOUNDS, CLOSED_FORMS, ESTIMATORS, bound_names
 from ..engine.report import say
+from ..engine.run_folder import images_named
 from ..kernels import DEVICES, NAMES
 from ..model import LIKELIHOODS, VAE
 from ..presets import ARCHITECTURES, PRESETS
@@ -248,7 +251,8 @@ def first_model(args, dims, images):
     rng = np.random.default_rng(args.seed)
     if not args.init_from:
         return VAE(**given, **where, x_mean=images.mean(axis=0), rng=rng)
-    there = loaded_origin(args).model
+    origin = loaded_origin(args)
+    there, digest = origin.model, origin.config.get("digest")
     other = [
         f"{name} is {getattr(there, name)} there, {value} here"
         for name, value in given.items()
@@ -257,6 +261,12 @@ def first_model(args, dims, images):
     if other:
         raise ValueError(
             f"--init-from {args.init_from}: another architecture ({'; '.join(other)})"
+        )
+    if digest not in (None, digest_of_images(images)):
+        warnings.warn(
+            f"{origin.folder} was trained on {images_named(origin.config)}, and this"
+            " run is on others",
+            stacklevel=2,
         )
     model = VAE(**(there.config() | where), rng=rng)
     model.params.vector[...] = model.to_device(there.params.vector)
