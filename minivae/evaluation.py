@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,7 +34,6 @@ IMAGES, SAMPLES = {"cpu": 50, "cuda": 1000}, 20
 ACTIVE = 0.01  # variance above which a unit is active (Burda et al. 2016, section 5.2)
 
 
-@np.errstate(all="ignore")  # weights may vanish, and an NLL be infinite
 def evaluate(
     model: VAE,
     images: ArrayLike,
@@ -81,19 +81,54 @@ def evaluate(
     k, seed = check_size("k", k), check_seed("seed", seed)
     binarize_seed = check_seed("binarize_seed", binarize_seed)
     images = images_seen(check_finite(model), images, binarize_seed)
-    digests = {"x_digest": digest_of_images(images)}
-    digests["params_digest"] = model.params.digest()
+    sizes = {check_size("bound_sizes", size) for size in bound_sizes}
+    how = {"seed": seed, "bound_sizes": sizes, "partial": partial, "progress": progress}
+    result = summary_of(model, images, k, measure(model, images, k, **how))
+    if partial is not None:
+        Path(partial).unlink(missing_ok=True)
+    return result
+
+
+@np.errstate(all="ignore")  # weights may vanish, and an NLL be infinite
+def measure(
+    model,
+    images,
+    k,
+    rows=None,
+    *,
+    seed=0,
+    bound_sizes=BOUND_SIZES,
+    partial=None,
+    progress=True,
+):
+    """What `evaluate` measures of each image, before the means over images are taken.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, D)
+        As `images_seen` returns them.
+    rows : slice, optional
+        Only these images. All arrays are zero for the others, so the sum of what was
+        measured of two parts is that of both.
+    partial : path-like, optional
+        As for `evaluate`, but the file is left.
+
+    Returns
+    -------
+    arrays : dict
+    """
     n, block = len(images), IMAGES[model.device]
     check_memory(f"an evaluation with k = {k:,}", 40 * min(n, block) * k, "k")
-    sizes = {check_size("bound_sizes", size) for size in bound_sizes}
-    bounds = {size: np.empty(n) for size in sorted({s for s in sizes if s < k} | {k})}
+    rows = rows or slice(0, n)
+    bounds = {size: np.zeros(n) for size in sorted({*bound_sizes, k}) if size <= k}
     x = model.to_device(images)
-    log_px, kl, ess, weights = np.empty(n), np.empty(n), np.empty(n), np.zeros(k)
-    means = [np.empty((n, L)) for L in model.latent_dims]  # E_q[z_l|x]
+    log_px, kl, ess, weights = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(k)
+    means = [np.zeros((n, L)) for L in model.latent_dims]  # E_q[z_l|x]
     arrays = {"log_px": log_px, "kl": kl, "ess": ess, "weights": weights}
     arrays |= {f"bound_{size}": array for size, array in bounds.items()}
     arrays |= {f"mean_{l}": array for l, array in enumerate(means, start=1)}
-    key = digest(digests, model.config(), list(bounds), seed)
+    of = {"rows": [rows.start, rows.stop], "sizes": [*bounds], "seed": seed}
+    key = digest(digest_of_images(images), model.params.digest(), model.config(), of)
 
     def weigh(rows):
         """Fill in what is measured of these images; the sum of their sorted weights."""
@@ -109,35 +144,51 @@ def evaluate(
         ess[rows] = to_host(1 / (w_norm**2).sum(axis=1))  # eq. 12.4
         return to_host(np.sort(w_norm, axis=1)[:, ::-1].sum(axis=0))
 
-    bar = progress_bar(total=n, desc=f"evaluate, k = {k}", unit="img", show=progress)
-    kept = kept_results(partial, key, arrays)
-    with bar, interruptible() as interrupted, kept as (done, keep):
+    total, desc = rows.stop - rows.start, f"evaluate, k = {k}"
+    bar = progress_bar(total=total, desc=desc, unit="img", show=progress)
+    done, keep = kept_results(partial, key, arrays)
+    with bar, interruptible() as interrupted:
         bar.update(done)
-        for start in range(done, n, block):
-            stop = min(start + block, n)
+        for start in range(rows.start + done, rows.stop, block):
+            stop = min(start + block, rows.stop)
             weights += sum(each(weigh, shards(start, stop, k, model.device))) / n
             bar.update(stop - start)
-            keep(stop, at_once=interrupted())
+            done = stop - rows.start
+            keep(done, at_once=interrupted() or done == total)
             if interrupted():
                 result = NOTHING_KEPT if partial is None else "they are kept"
-                raise KeyboardInterrupt(f"stopped after {stop} of {n} images; {result}")
+                raise KeyboardInterrupt(
+                    f"stopped after {done} of {total} images; {result}"
+                )
+    return arrays
 
+
+@np.errstate(all="ignore")
+def summary_of(model, images, k, arrays):
+    """The `Evaluation` of what `measure` returned."""
+    n, log_p = len(images), arrays[f"bound_{k}"]
+    means = [arrays[f"mean_{l + 1}"] for l in range(len(model.latent_dims))]
     variances = [mean.var(axis=0) for mean in means]  # eq. 12.3
-    log_p = bounds[k]
+    bounds = {
+        int(name.removeprefix("bound_")): float(array.mean())
+        for name, array in arrays.items()
+        if name.startswith("bound_")
+    }
     return Evaluation(
         nll=-float(log_p.mean()),  # eq. 12.1
         nll_se=float(log_p.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
-        bounds={size: float(value.mean()) for size, value in bounds.items()},
+        bounds=bounds,
         active_units=[int((variance > ACTIVE).sum()) for variance in variances],
         unit_variances=variances,
-        reconstruction=float(log_px.mean()),
-        kl=float(kl.mean()),
-        effective_sample_size=ess,
-        sorted_weights=weights,
+        reconstruction=float(arrays["log_px"].mean()),
+        kl=float(arrays["kl"].mean()),
+        effective_sample_size=arrays["ess"],
+        sorted_weights=arrays["weights"],
         images=n,
         k=k,
         log_p=log_p,
-        **digests,
+        x_digest=digest_of_images(images),
+        params_digest=model.params.digest(),
     )
 
 

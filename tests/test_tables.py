@@ -34,7 +34,7 @@ def small(monkeypatch):
     images = np.random.default_rng(0).random((60, 9), np.float32) ** 2
     few = Dataset(images, None, images[:20], None)
     for module in (data, tables):
-        monkeypatch.setattr(module, "load", lambda name, path=None: few)
+        monkeypatch.setattr(module, "load", lambda name, **options: few)
     tables.images_of.cache_clear()
     fast = {"epochs": 2, "learning_rate": 1e-2, "schedule": "cosine", "batch": 30}
     burda = {"stages": [(1, 1e-2), (2, 1e-3)], "batch": 30}
@@ -165,6 +165,11 @@ def test_an_evaluation_of_other_parameters_is_none(small, tmp_path, capsys):
     folder = tmp_path / "fast/mnist-1-vae-1/seed0"
     path = folder / "evaluation_20_images_k_10.npz"
     right = mv.Evaluation.load(path)
+    assert not [*folder.glob("*part*")]  # of its parts none is left
+    images = tables.load("mnist").test_images
+    whole = mv.evaluate(mv.load_run(folder).model, images, 10, progress=False)
+    np.testing.assert_allclose(right.log_p, whole.log_p, rtol=1e-5)
+    assert right.x_digest == whole.x_digest and right.images == 20
     replace(right, params_digest="another", nll=7.0).save(path)
     assert run(capsys, *command)[0] == 0
     assert mv.Evaluation.load(path).nll == right.nll

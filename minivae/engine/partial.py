@@ -2,7 +2,6 @@
 
 import time
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,11 @@ from .npz import open_npz
 SECONDS = 20  # between two writings
 
 
-@contextmanager
 def kept_results(path, key, arrays):
-    """Yield how much of ``arrays`` was filled by a computation that was stopped, and a
+    """How much of ``arrays`` was filled by a computation that was stopped, and a
     function ``keep(done, at_once)`` that writes them down, at times or at once.
 
-    The file is removed when the computation ends without an error.
+    Whoever has used the results removes the file.
 
     Parameters
     ----------
@@ -29,8 +27,7 @@ def kept_results(path, key, arrays):
         Name -> array, filled in place.
     """
     if path is None:
-        yield 0, lambda done, at_once=False: None
-        return
+        return 0, lambda done, at_once=False: None
     path, last = Path(path), time.monotonic()
 
     def keep(done, at_once=False):
@@ -40,8 +37,7 @@ def kept_results(path, key, arrays):
             write_atomically(path, lambda file: np.savez(file, **saved))
             last = time.monotonic()
 
-    yield read_partial(path, key, arrays), keep
-    path.unlink(missing_ok=True)
+    return read_partial(path, key, arrays), keep
 
 
 def read_partial(path, key, arrays):

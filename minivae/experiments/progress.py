@@ -1,6 +1,7 @@
 """What is shown of runs that others train: their folders say how far they are."""
 
 import csv
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ def expected_end(history, epochs):
 @contextmanager
 def progress_of(runs):
     """Yield ``watch`` for `run_jobs`: a bar for each running job in a terminal, and
-    else a line for it, at most one an epoch and one a minute; and one when it ends.
+    else a line for it, at most one an epoch and one a minute; and one when it ends,
+    if it is not one of several parts.
 
     Parameters
     ----------
@@ -50,7 +52,10 @@ def progress_of(runs):
             ended.add(name)
             if name in bars:
                 bars.pop(name).close()
-            tell(f"{name}: {f'failed: {failed[name]}' if name in failed else 'done'}")
+            if name in failed:
+                tell(f"{name}: failed: {failed[name]}")
+            elif not re.search(r", part \d+ of \d+$", name):
+                tell(f"{name}: done")
         for name in running:
             folder, epochs = runs.get(name, (None, 1))
             if name not in bars:

@@ -16,11 +16,12 @@ from time import sleep
 import numpy as np
 
 from ..data import load
+from ..engine.batching import even_slices
 from ..engine.checks import check_seed
 from ..engine.files import write_json
 from ..engine.machine import processor, versions
-from ..evaluation import evaluate
-from ..model import VAE
+from ..evaluation import images_seen, measure, summary_of
+from ..model import NLL_NAMES, VAE
 from ..presets import ARCHITECTURES, PRESETS
 from ..results import Evaluation
 from ..runs import load_run
@@ -30,6 +31,7 @@ from .progress import progress_of
 
 WEIGHTS = 5000  # of an image, by which NLL is measured
 AS_PUBLISHED = ("burda", "short")  # presets that keep the paper's estimator
+PARTS = 8  # of the test images, each a job
 SEEDS = {"binarize_seed": 0, "seed": 0}  # of an evaluation
 LOCKED = 5.0  # seconds between two looks at a folder in which another writes
 
@@ -190,20 +192,34 @@ def train_cell(cell, preset, settings, seed, out, data_path):
         write_json(path, {"processor": processor(), "versions": packages})
 
 
-def evaluate_cell(cell, preset, seed, out, data_path, weights):
-    """Evaluate a trained cell into its folder, unless that is done."""
+def evaluate_cell(cell, preset, seed, out, data_path, weights, part=None):
+    """Evaluate a trained cell into its folder, unless that is done; or only measure one
+    part of the test images, and leave it in a file.
+    """
     folder = folder_of(out, preset, cell, seed)
-    run, images = load_run(folder), images_of(cell.data, data_path).test_images
+    model, images = load_run(folder).model, images_of(cell.data, data_path).test_images
     path = folder / f"evaluation_{len(images)}_images_k_{weights}.npz"
-    if path.exists():
-        if Evaluation.load(path).params_digest == run.model.params.digest():
-            return
-    partial = path.with_suffix(".partial.npz")
-    result = evaluate(
-        run.model, images, weights, **SEEDS, partial=partial, progress=False
-    )
-    write_json(path.with_suffix(".json"), result.summary() | SEEDS)
+    if path.exists() and Evaluation.load(path).params_digest == model.params.digest():
+        return
+    images = images_seen(model, images, SEEDS["binarize_seed"])
+    parts = even_slices(0, len(images), PARTS)
+    files = [path.with_suffix(f".part{i}.npz") for i in range(PARTS)]
+
+    def measured(i):
+        how = {"seed": SEEDS["seed"], "partial": files[i], "progress": False}
+        return measure(model, images, weights, parts[i], **how)
+
+    if part is not None:
+        measured(part)
+        return
+    found = [measured(i) for i in range(PARTS)]  # which are only read, if they are done
+    total = {name: sum(arrays[name] for arrays in found) for name in found[0]}
+    result = summary_of(model, images, weights, total)
+    what = {"nll_is": NLL_NAMES[model.likelihood][0], "split": "test"}
+    write_json(path.with_suffix(".json"), result.summary() | SEEDS | what)
     result.save(path)
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def train_table(
@@ -245,11 +261,12 @@ def train_table(
             jobs[f"train {label}"] = Job(
                 train_cell, (cell, preset, settings, seed, out, data_path), origin
             )
-            jobs[f"evaluate {label}"] = Job(
-                evaluate_cell,
-                (cell, preset, seed, out, data_path, WEIGHTS),
-                (f"train {label}",),
-            )
+            evaluation = (cell, preset, seed, out, data_path, WEIGHTS)
+            parts = [f"evaluate {label}, part {i + 1} of {PARTS}" for i in range(PARTS)]
+            for i, part in enumerate(parts):
+                needs = (f"train {label}",)
+                jobs[part] = Job(evaluate_cell, (*evaluation, i), needs)
+            jobs[f"evaluate {label}"] = Job(evaluate_cell, evaluation, (*parts,))
             folder = folder_of(out, preset, cell, seed)
             runs[f"train {label}"] = folder, epochs_of(settings)
     with progress_of(runs) as watch:
