@@ -22,7 +22,6 @@ from minivae.kernels.bernoulli import GROUP
 
 # What they say is so because they say so: there is nothing to compute or compare
 DEFINITIONS = {
-    "1.1": "the model",
     "4.2": "the aggregated posterior, whose use in 4.3 is asserted",
     "24.1": "the roofline, a model of a processor",
 }

@@ -121,7 +121,7 @@ def small(monkeypatch):
         monkeypatch.setattr(module, name, value)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", MODULES)
 def test_an_experiment_resumes(experiment, small, tmp_path, capsys, monkeypatch):
     command = ["reproduce", experiment, "--out", str(tmp_path)]
     module, worker = MODULES[experiment], "evaluate"
@@ -158,7 +158,7 @@ def test_an_experiment_resumes(experiment, small, tmp_path, capsys, monkeypatch)
     assert len(calls) == points  # and nothing is left to do
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", MODULES)
 @pytest.mark.parametrize("damage", [{}, {"rows": 3}, {"rows": [7]}, {"nll": "x"}, []])
 def test_damaged_results_are_refused_by_name(experiment, damage, small, tmp_path):
     path = tmp_path / f"{experiment}.json"

@@ -131,7 +131,8 @@ def small(monkeypatch):
 @pytest.fixture
 def trained(small, tmp_path):
     model = mv.VAE(784, (3,), ((5,),), rng=np.random.default_rng(0))
-    mv.train(model, small, "iwae", 2, epochs=1, folder=tmp_path / "run", progress=False)
+    how = {"epochs": 1, "data": "mnist", "progress": False}
+    mv.train(model, small, "iwae", 2, folder=tmp_path / "run", **how)
     return tmp_path / "run"
 
 
@@ -206,7 +207,7 @@ def test_evaluate_by_annealing(trained, capsys, monkeypatch):
     from minivae import data
 
     few = measures.load("")
-    monkeypatch.setattr(data, "load", lambda name, path=None: few)
+    monkeypatch.setattr(data, "load", lambda name, **options: few)
     command = ["evaluate", str(trained), "--k", "5", "--images", "4", "--ais", "2"]
     assert cli.main(command) == 0
     assert "annealed NLL" in capsys.readouterr().out

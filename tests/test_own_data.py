@@ -398,7 +398,9 @@ def test_validation_images_are_held_back(tmp_path, capsys, own):
 
 def test_grey_models_draw_grey_images(tmp_path, monkeypatch, own):
     seen = []
-    monkeypatch.setattr(mv.plots, "reconstructions", lambda m, x, *more: seen.append(x))
+    monkeypatch.setattr(
+        mv.plots.grids, "reconstructions", lambda m, x, *more, **how: seen.append(x)
+    )
     for likelihood in ("gaussian", "bernoulli-grey", "bernoulli"):
         model = mv.VAE(12, (2,), ((3,),), likelihood, rng=0)
         mv.plots.draw_model(model, own.test_images, tmp_path, own.image_shape)

@@ -236,7 +236,7 @@ def test_it_waits_for_who_writes_there(small, tmp_path, capsys, monkeypatch):
             ["table1", "--cells", "mnist-3*"],
             "no cell of table1 matches mnist-3*: mnist",
         ),
-        (["table2", "--seeds", "0", "-1"], "seed must be"),
+        (["table2", "--seeds", "0", "-1"], "--seeds: a whole number from 0 on"),
         (["snr", "--cells", "mnist*"], "--cells is for table1 and table2 only"),
         (["sparse", "--threads-per-cell", "2"], "--threads-per-cell is for table1"),
     ],

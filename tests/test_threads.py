@@ -227,11 +227,11 @@ def test_a_blas_that_threadpoolctl_does_not_know(monkeypatch):
 
     monkeypatch.setattr(threads, "controller", Nothing)
     monkeypatch.setattr(threads, "threadpool_limits", lambda n: None)
+    monkeypatch.setattr(threads, "ASKED", [])
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert threads.count() == os.cpu_count()
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads.count() == 3
-    monkeypatch.setattr(threads, "ASKED", [])
     threads.ask_for(5)
     assert threads.count() == 5
 
