@@ -13,15 +13,9 @@ import minivae as mv
 from minivae import annealing, cli, posterior
 from minivae.data import Dataset
 from minivae.experiments import measures, refit, truth
-from minivae.experiments.measures import log_px_of, unit_variances, without_units
+from minivae.experiments.measures import unit_variances, without_units
 from minivae.experiments.refit import refit_encoder
 from minivae.quadrature import midpoint_rule
-
-
-def test_log_px_of_has_the_draws_of_evaluate():
-    model = tiny_model((2, 1), ((4,), (3,)))
-    nll = mv.evaluate(model, ALL_X, k=50, seed=3, progress=False).nll
-    assert -log_px_of(model, ALL_X, 50, seed=3).mean() == pytest.approx(nll, rel=1e-12)
 
 
 @pytest.mark.parametrize("hidden", [((4,), (3,)), ((), ())])

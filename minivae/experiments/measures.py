@@ -10,18 +10,15 @@ import numpy as np
 
 from ..annealing import anneal, standard_error
 from ..data import binarize, load
-from ..engine.batching import map_images
 from ..engine.files import write_json, write_text
 from ..engine.report import say
-from ..evaluation import ACTIVE, SAMPLES, draw_weights, evaluate
-from ..kernels.device import to_host
+from ..evaluation import ACTIVE, evaluate
 from ..model import VAE
 from ..plots.figure import finished, legend_above, new_figure
 from ..runs import load_run
 
 MEASURE_IMAGES, MEASURE_WEIGHTS = 1000, 5000
 ANNEAL_IMAGES, DISTRIBUTIONS = 100, 1000
-UNIT_SAMPLES = 50  # of z_1, for the means of deeper layers
 
 
 def reproduce_measures(folder, run, data_path=None, progress=True):
@@ -54,31 +51,31 @@ def measures(model, data, progress=True):
         for images in (data.test_images, data.train_images)
     )
     say(f"test images, {k} weights")
-    of_test = log_px_of(model, test, k)
+    of_test = evaluate(model, test, k, progress=progress)
     say(f"training images, {k} weights")
-    of_training = log_px_of(model, training, k)
-    variances = evaluate(model, test, UNIT_SAMPLES, progress=progress).unit_variances
-    active = [variance > ACTIVE for variance in variances]
+    of_training = evaluate(model, training, k, progress=progress)
+    active = [variances > ACTIVE for variances in of_test.unit_variances]
     # of a layer without an active unit the one that varies most stays
-    keep = [a | (v == v.max()) for a, v in zip(active, variances)]
+    keep = [a | (v == v.max()) for a, v in zip(active, of_test.unit_variances)]
     say(f"without the inactive units, {k} weights")
-    of_active = log_px_of(without_units(model, keep), test, k)
+    smaller = without_units(model, keep)
+    of_active = evaluate(smaller, test, k, progress=progress)
+    cut, cut_se = of_active.paired_difference(of_test)
     say(f"annealing, {DISTRIBUTIONS} distributions")
     annealed = anneal(model, test[:m], DISTRIBUTIONS, progress=progress)
-    both = np.hypot(standard_error(of_test), standard_error(of_training))
+    off = annealed.log_px - of_test.log_p[:m]
+    summary = of_test.summary()
     return {
-        **{"images": len(test), "k": k},
-        **{"nll": -float(of_test.mean()), "nll_se": standard_error(of_test)},
-        "training_nll": -float(of_training.mean()),
-        "test_less_training": float(of_training.mean() - of_test.mean()),
-        "test_less_training_se": float(both),
-        "active_units": [int(a.sum()) for a in active],
-        "unit_variances": [variance.tolist() for variance in variances],
-        "without_inactive_less_all": float((of_test - of_active).mean()),
-        "without_inactive_less_all_se": standard_error(of_test - of_active),
+        **{name: summary[name] for name in ("images", "k", "nll", "nll_se")},
+        **{name: summary[name] for name in ("active_units", "unit_variances")},
+        "training_nll": of_training.nll,
+        "test_less_training": of_test.nll - of_training.nll,
+        "test_less_training_se": float(np.hypot(of_test.nll_se, of_training.nll_se)),
+        "without_inactive_less_all": cut,
+        "without_inactive_less_all_se": cut_se,
         "annealed": annealed.summary() | {"images": len(annealed.log_px)},
-        "weights_less_annealed": float((annealed.log_px - of_test[:m]).mean()),
-        "weights_less_annealed_se": standard_error(annealed.log_px - of_test[:m]),
+        "weights_less_annealed": float(off.mean()),
+        "weights_less_annealed_se": standard_error(off),
     }
 
 
@@ -105,17 +102,6 @@ def measures_table(label, rows):
             f" {annealed['gap']:+.3f} | {annealed['gap_se']:.3f} |",
         ]
     )
-
-
-def log_px_of(model, x, k, seed=0):
-    """The k-sample bound of each image by the draws of `evaluate`, (n,) float64."""
-    x = model.to_device(x)
-
-    def of_part(part):
-        log_w, *_ = draw_weights(model, x[part], k, seed, part)
-        return np.logaddexp.reduce(to_host(log_w), axis=1) - np.log(k)  # eq. 9.1
-
-    return map_images(of_part, model, len(x), SAMPLES)
 
 
 def without_units(model, keep):
