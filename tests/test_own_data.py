@@ -13,6 +13,7 @@ from PIL import Image
 import minivae as mv
 from minivae import cli, data
 from minivae.data import fetch, image_shape_of
+from minivae.plots import grids
 from minivae.runs import load_images
 
 SHAPE = ["--hidden-dims", "4", "--latent-dims", "2", "--k", "2", "--epochs", "1"]
@@ -362,7 +363,8 @@ def test_an_older_run_says_that_its_images_are_unknown(tmp_path, capsys, own):
     folder = tmp_path / "run"
     quick(folder, own.train_images)
     config = json.loads((folder / "config.json").read_text())
-    new = {key: config.pop(key) for key in ("digest", "image_shape", "data_options")}
+    unnamed = ("digest", "image_shape", "data_options", "validation_images")
+    new = {key: config.pop(key) for key in unnamed}
     (folder / "config.json").write_text(json.dumps(config))
     code, _, err = run(capsys, "evaluate", folder)
     assert code == 2 and "trained on unknown images" in err
@@ -398,9 +400,7 @@ def test_validation_images_are_held_back(tmp_path, capsys, own):
 
 def test_grey_models_draw_grey_images(tmp_path, monkeypatch, own):
     seen = []
-    monkeypatch.setattr(
-        mv.plots.grids, "reconstructions", lambda m, x, *more, **how: seen.append(x)
-    )
+    monkeypatch.setattr(grids, "reconstructions", lambda m, x, *_, **__: seen.append(x))
     for likelihood in ("gaussian", "bernoulli-grey", "bernoulli"):
         model = mv.VAE(12, (2,), ((3,),), likelihood, rng=0)
         mv.plots.draw_model(model, own.test_images, tmp_path, own.image_shape)

@@ -32,7 +32,7 @@ def on_a_thread(workers, threads):
 @pytest.fixture
 def small(monkeypatch):
     images = np.random.default_rng(0).random((60, 9), np.float32) ** 2
-    few = Dataset(images, None, images[:20], None)
+    few = Dataset(images, None, images[:20], None, name="mnist")
     for module in (data, tables):
         monkeypatch.setattr(module, "load", lambda name, **options: few)
     tables.images_of.cache_clear()

@@ -23,7 +23,7 @@ from .files import (
 from .npz import open_npz
 
 # settings that the config.json of a run of version 0.1 does not name
-UNNAMED = {"schedule": "constant", "average": None}
+UNNAMED = {"schedule": "constant", "average": None, "validation_images": 0}
 MAY_DIFFER = ("stages", "device", "kernels", "threads")
 # what says which images they were, but for their digest, which decides it
 OF_IMAGES = ("data", "data_options", "image_shape")
