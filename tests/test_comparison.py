@@ -180,10 +180,13 @@ def command(monkeypatch, capsys, tmp_path):
         return code, written.out, written.err
 
     for name, bound in (("a", "elbo"), ("b", "iwae")):
-        shape = f"--hidden-dims 3 --latent-dims 2 --bound {bound}"
-        line = f"train --data images.npz --epochs 1 --k 2 {shape} --out runs/{name}"
-        assert call(line)[0] == 0
+        train_in(f"runs/{name}", bound)
     return call
+
+
+def train_in(folder, bound, epochs=1):
+    images, how = IMAGES.astype(np.float32), {"epochs": epochs, "progress": False}
+    mv.train(model(), images, bound, 2, folder=folder, data="images.npz", **how)
 
 
 def test_compare(command, tmp_path, monkeypatch):
@@ -208,9 +211,10 @@ def test_compare(command, tmp_path, monkeypatch):
         return mv.evaluate(model, *args, **settings)
 
     monkeypatch.setattr(evaluate, "evaluate", spy)
+    for name in ("learning_curves", "draw_evaluations"):  # drawn once is enough
+        monkeypatch.setattr(plots, name, lambda *args, **settings: None)
     assert command(line)[1] == out and measured == []
-    shape = "--hidden-dims 3 --latent-dims 2 --bound elbo"
-    command(f"train --data images.npz --epochs 2 --k 2 {shape} --out runs/a")
+    train_in("runs/a", "elbo", epochs=2)
     assert command(line)[0] == 0 and measured == ["runs/a"]
     assert command("evaluate runs/b --k 10 --images 20")[0] == 0
     assert measured == ["runs/a", "runs/b"]

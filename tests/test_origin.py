@@ -151,6 +151,7 @@ def test_init_from(command, tmp_path):
     assert code == 2 and "origin was {'run': 'a'" in err and "is None" in err
 
 
+@pytest.mark.filterwarnings("default:a was trained on")
 def test_init_from_a_run_on_other_images(command):
     code, err = command("--init-from a --out b --data other.npz")
     assert code == 0 and re.search("a was trained on 40 images .*images.npz", err)
