@@ -165,6 +165,14 @@ class VAE:
             vector = to_device(self.params.vector)
             self.params = Params(self.params.shapes(), vector)
 
+    def __repr__(self):
+        sizes = [str(self.x_dim)]  # as 784-200-200-(50)
+        for widths, L in zip(self.hidden_dims, self.latent_dims):
+            sizes += [*map(str, widths), f"({L})"]
+        what = f"{self.likelihood}, {self.dtype}, on {self.device}"
+        n = self.params.vector.size
+        return f"VAE {'-'.join(sizes)}, {what}: {n:,} parameters"
+
     def to_device(self, array):
         """``array`` in the memory of the model's device."""
         return np.asarray(array, like=self.params.vector)
@@ -261,6 +269,8 @@ class VAE:
             As `log_weights`, and for an unknown bound or option.
         """
         x, k = self.to_device(check_x(self, x)), check_size("k", k)
+        size = k * self.x_dim * self.dtype.itemsize  # an image's logits
+        check_memory(f"a bound with k = {k:,}", size, "k")
         objective = resolve(self, k, bound, "reparam", options)
         if isinstance(rng, np.random.Generator):
             rng = int(rng.integers(2**63))

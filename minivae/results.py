@@ -57,6 +57,25 @@ class Evaluation:
     x_digest: str
     params_digest: str
 
+    def __repr__(self):
+        return f"{self.images:,} images, k = {self.k}\n{self.table()}"
+
+    def table(self, nll_name="NLL"):
+        """What was measured, a line each."""
+        units = " + ".join(map(str, self.active_units))
+        of_units = " + ".join(str(len(variances)) for variances in self.unit_variances)
+        error = f", +- {self.nll_se:.3f} over images" if self.images > 1 else ""
+        ess = self.effective_sample_size.mean()
+        return "\n".join([
+            f"{nll_name:<22} {self.nll:9.3f} nats{error}",
+            *(f"bound, k = {k:<6}      {bound:9.3f} nats"
+              for k, bound in self.bounds.items()),
+            f"ELBO: reconstruction   {self.reconstruction:9.3f} nats",
+            f"      less KL          {self.kl:9.3f} nats",
+            f"active units           {units:>9} of {of_units}",
+            f"effective sample size  {ess:9.2f} of {self.k}, mean over images",
+        ])  # fmt: skip
+
     def summary(self):
         """The scalars, as a dict that JSON can hold."""
         return {

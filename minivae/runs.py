@@ -36,6 +36,15 @@ class Run:
     folder: Path | None
     average: Params | None = None
 
+    def __repr__(self):
+        epochs = len(self.history.get("epoch", []))
+        bound = f", bound {self.history['bound'][-1]:.2f} nats" if epochs else ""
+        objective = " ".join(f"{self.config[name]}" for name in ("bound", "estimator"))
+        return (
+            f"Run: {objective}, k = {self.config['k']}, {epochs} epochs{bound}, in"
+            f" {self.folder or 'no folder'}\n{self.model!r}"
+        )
+
     def averaged(self) -> VAE:
         """A model of its own, with the running average of the parameters.
 

@@ -129,8 +129,8 @@ def command(monkeypatch, capsys, tmp_path):
         images = images.astype(np.float32)
         np.savez(f"{name}.npz", train_images=images, test_images=images[:10])
 
-    def call(line):
-        base = "train --data images.npz --epochs 1 --k 2".split()
+    def call(line, data="--data images.npz"):
+        base = f"train {data} --epochs 1 --k 2".split()
         code = cli.main(base + line.split())
         return code, capsys.readouterr().err
 
@@ -156,6 +156,13 @@ def test_init_from_a_run_on_other_images(command):
     code, err = command("--init-from a --out b --data other.npz")
     assert code == 0 and re.search("a was trained on 40 images .*images.npz", err)
     assert mv.load_run("b").config["data"].endswith("other.npz")
+
+
+def test_init_from_takes_the_origins_images(command):
+    assert command("--init-from a --out b", data="")[0] == 0
+    assert mv.load_run("b").config["digest"] == mv.load_run("a").config["digest"]
+    code, err = command("--init-from a --out c --validation 5", data="")
+    assert code == 2 and "--validation needs --data" in err
 
 
 def test_init_from_another_architecture(command):

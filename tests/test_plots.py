@@ -5,6 +5,7 @@ import pytest
 
 import minivae as mv
 from minivae import plots
+from minivae.data import Dataset
 
 
 def pixels(axes):
@@ -77,15 +78,15 @@ def test_reconstructions_stand_below_their_inputs(model):
     wanted[:2] = means[10:].reshape(2, 2, 2)
     np.testing.assert_array_equal(rows[2, :2], x[10:].reshape(2, 2, 2))
     np.testing.assert_array_equal(rows[3], wanted)
-    labels, log_px = np.arange(12), -np.arange(12.0)
-    figure = plots.reconstructions(model, x, labels=labels, log_px=log_px)
+    labels, log_p = np.arange(12), -np.arange(12.0)
+    figure = plots.reconstructions(model, x, labels=labels, log_p=log_p)
     assert figure.texts[11].get_text() == "" and figure.texts[1].get_text() == "1 -1"
 
 
 def test_best_and_worst():
     images = np.linspace(0, 1, 6)[:, None].repeat(4, axis=1)
-    log_px = np.array([-3.0, -1, -6, -2, -5, -4])
-    figure = plots.best_and_worst(images, log_px, n=2, labels=np.arange(6))
+    log_p = np.array([-3.0, -1, -6, -2, -5, -4])
+    figure = plots.best_and_worst(images, log_p, n=2, labels=np.arange(6))
     assert [t.get_text() for t in figure.texts] == ["1: -1", "3: -2", "4: -5", "2: -6"]
     np.testing.assert_allclose(pixels(figure.axes[1])[0, ::2], [0.8, 0.4])
 
@@ -173,3 +174,23 @@ def test_a_legend_covers_no_axes(evaluation):
     assert [text.get_text() for text in legend.texts] == ["trained: a", "trained: b"]
     box = legend.get_window_extent()
     assert not any(box.overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+def test_a_notebook_shows_an_evaluation(evaluation):
+    page = evaluation._repr_html_()
+    assert "effective sample size" in page and page.count("<img") == 3
+
+
+def test_objects_show_themselves_on_a_screen(model, evaluation):
+    x = np.eye(4)
+    run = mv.train(model, x, k=2, epochs=1, progress=False)
+    data = Dataset(x, np.arange(4), x[:2], None, name="mine")
+    for thing, words in (
+        (model, "VAE 4-3-(2), bernoulli, float32, on cpu: 56 parameters"),
+        (model.params, "q1.hidden1.W         (4, 3)"),
+        (run, "Run: iwae reparam, k = 2, 1 epochs, bound"),
+        (evaluation, "4 images, k = 5"),
+        (data, "Dataset mine: 4 train, 2 test images of 2 x 2, 4 kinds of labels"),
+    ):
+        text = repr(thing)
+        assert words in text and text.count("\n") < 24 and len(text) < 1500

@@ -7,6 +7,7 @@ from ..comparison import compare
 from ..engine.files import write_text
 from ..engine.lock import writing_in
 from ..engine.report import say
+from ..runs import load_images, load_run
 from .arguments import path_of
 from .evaluate import add_measuring_options, measure
 
@@ -46,7 +47,9 @@ def run(args):
         raise ValueError(f"each run once; got {', '.join(map(str, args.runs))}")
     runs, evaluations = {}, {}
     for label, path in zip(labels, args.runs):
-        runs[label], evaluations[label], _ = measure(args, path)
+        runs[label] = load_run(path, args.device)
+        image_set = load_images(runs[label], args.data)
+        evaluations[label], _ = measure(args, runs[label], image_set)
     table = compare(runs, evaluations)
     with writing_in(args.out):
         write_text(args.out / "table.md", table)

@@ -62,40 +62,41 @@ def run(args):
 
     Stopped by Ctrl-C or a kill, the same command goes on where it was.
     """
-    run, result, path = measure(args, args.run, again=True)
-    units = " + ".join(map(str, result.active_units))
-    of_units = " + ".join(map(str, run.model.latent_dims))
-    ess = result.effective_sample_size.mean()
-    say(f"{result.images} {args.split} images, k = {result.k}")
-    error = f", +- {result.nll_se:.3f} over images" if result.images > 1 else ""
+    run = load_run(args.run, args.device)
+    image_set = load_images(run, args.data)
+    result, path = measure(args, run, image_set, again=True)
     nll_name, remark = NLL_NAMES[run.model.likelihood]
-    say(f"{nll_name:<22} {result.nll:9.3f} nats{error}")
+    say(f"{result.images} {args.split} images, k = {result.k}")
+    say(result.table(nll_name))
     if remark:
-        say(f"  ({remark})")
-    for k, value in result.bounds.items():
-        say(f"bound, k = {k:<6}      {value:9.3f} nats")
-    say(f"ELBO: reconstruction   {result.reconstruction:9.3f} nats")
-    say(f"      less KL          {result.kl:9.3f} nats")
-    say(f"active units           {units:>9} of {of_units}")
-    say(f"effective sample size  {ess:9.2f} of {result.k}, mean over images")
+        say(f"{nll_name}: {remark}")
     if args.ais is not None:
-        path = measure_by_annealing(args, run, path)
+        path = measure_by_annealing(args, run, image_set, path)
     figures = args.run / "figures"
-    plots.draw_evaluations(
-        {f"{run.config['bound']}, k = {run.config['k']}": result}, figures
+    label = f"{run.config['bound']}, k = {run.config['k']}"
+    plots.draw_evaluations({label: result}, figures)
+    images, labels = images_of(args, image_set)
+    plots.draw_latents(
+        model_of(args, run), images, figures, labels, image_set.image_shape
+    )
+    plots.best_and_worst(
+        images,
+        result.log_p,
+        figures / "best_and_worst.png",
+        labels=labels,
+        image_shape=image_set.image_shape,
     )
     say(f"saved: {path}   pictures: {figures}")
     return 0
 
 
-def measure_by_annealing(args, run, path):
+def measure_by_annealing(args, run, image_set, path):
     """Print the annealed NLL, and write it with what is in ``path`` into a JSON file
     beside that, whose path is returned.
     """
-    model = run.averaged() if args.average else run.model
-    images = images_of(args, run)
+    images, _ = images_of(args, image_set)
     seeds = {"binarize_seed": args.binarize_seed, "seed": args.seed}
-    annealed = anneal(model, images, args.ais, **seeds)
+    annealed = anneal(model_of(args, run), images, args.ais, **seeds)
     error = f", +- {annealed.nll_se:.3f} over images" if len(images) > 1 else ""
     say(f"annealed NLL           {annealed.nll:9.3f} nats{error}")
     say(f"      upper - lower    {annealed.gap:9.3f} nats, +- {annealed.gap_se:.3f}")
@@ -105,37 +106,41 @@ def measure_by_annealing(args, run, path):
     return beside
 
 
-def measure(args, folder, again=False):
-    """The run in ``folder``, its `Evaluation`, and the JSON file that has been written,
-    beside an .npz of the same name. That one is read instead, unless ``again`` is true,
-    if it is of the same parameters and images.
+def measure(args, run, image_set, again=False):
+    """The `Evaluation` of a run, and the JSON file that has been written, beside an
+    .npz of the same name. That one is read instead, unless ``again`` is true, if it is
+    of the same parameters and images.
     """
-    run = load_run(folder, args.device)
-    model = run.averaged() if args.average else run.model
-    images = images_of(args, run)
+    model, (images, _) = model_of(args, run), images_of(args, image_set)
     seeds = {"binarize_seed": args.binarize_seed, "seed": args.seed}
     split = "" if args.split == "test" else f"{args.split}_"
     name = f"evaluation_{len(images)}_{split}images_k_{args.k}"
     name += "".join(f"_{key}_{seed}" for key, seed in seeds.items() if seed)
     name += "_averaged" if args.average else ""
-    path = folder / f"{name}.json"
+    path = run.folder / f"{name}.json"
     if not again and path.with_suffix(".npz").is_file():
         kept = Evaluation.load(path.with_suffix(".npz"))
         x = images_seen(model, images, args.binarize_seed)
         digests = digest_of_images(x), model.params.digest()
         if (kept.x_digest, kept.params_digest) == digests:
-            return run, kept, path
+            return kept, path
     partial = path.with_suffix(".partial.npz")
     result = evaluate(model, images, args.k, **seeds, partial=partial)
     what = {"nll_is": NLL_NAMES[model.likelihood][0], "split": args.split}
     write_json(path, result.summary() | seeds | what)
     result.save(path.with_suffix(".npz"))
-    return run, result, path
+    return result, path
 
 
-def images_of(args, run):
-    """The images that are asked for, of the run's image set."""
-    images = getattr(load_images(run, args.data), f"{args.split}_images")
+def model_of(args, run):
+    """The run's model, or the one of its averaged parameters."""
+    return run.averaged() if args.average else run.model
+
+
+def images_of(args, image_set):
+    """The images that are asked for, and their labels or None."""
+    images = getattr(image_set, f"{args.split}_images")
+    labels = getattr(image_set, f"{args.split}_labels")
     if images is None:
-        raise ValueError(f"{run.folder} held back no images: see train --validation")
-    return images[: args.images]
+        raise ValueError("the run held back no images: see train --validation")
+    return images[: args.images], labels if labels is None else labels[: args.images]

@@ -16,7 +16,7 @@ from ..engine.run_folder import images_named
 from ..kernels import DEVICES, NAMES
 from ..model import LIKELIHOODS, VAE
 from ..presets import ARCHITECTURES, PRESETS
-from ..runs import load_run
+from ..runs import load_images, load_run
 from ..settings import BINARIZATIONS, SCHEDULES
 from ..training import train
 from .arguments import (
@@ -41,11 +41,18 @@ PRESETS_MAY_SET = (
     *("epsilon", "batch", "binarization"),
 )
 
+# of `minivae.load`: how images are split
+SPLITS = ("test_share", "label_column", "validation")
+
 
 def add_options(option):
     """Its arguments, by ``option``, which is `add_argument` (`minivae.cli`)."""
     option("--out", type=path_of, required=True, help="The run's folder.")
-    option("--data", type=data_of, default="mnist", help=DATA_HELP)
+    option(
+        "--data",
+        type=data_of,
+        help=f"{DATA_HELP} Left out, it is mnist, or what --init-from was trained on.",
+    )
     option(
         "--test-share",
         type=float,
@@ -60,7 +67,6 @@ def add_options(option):
     option(
         "--validation",
         type=positive,
-        default=0,
         help="Hold back so many images from the end of the training set, to choose by:"
         " their bound takes the place of the test images'.",
     )
@@ -69,7 +75,8 @@ def add_options(option):
         type=path_of,
         metavar="RUN",
         help="Start from the parameters of the run in this folder, with a fresh Adam:"
-        " so a trained model's objective is switched. The architecture is that run's.",
+        " so a trained model's objective is switched. The architecture and, without"
+        " --data, the images are that run's.",
     )
     option("--bound", choices=bound_names(), default="iwae", help="What is maximised.")
     option("--k", type=positive, default=50, help="How many samples an image has.")
@@ -198,16 +205,11 @@ def run(args):
     options = {name: getattr(args, name) for name in registered_options()}
     options = {key: value for key, value in options.items() if value is not None}
     dims = {} if args.init_from and not args.layers else architecture_of(args)
-    image_set = data.load(
-        args.data,
-        test_share=args.test_share,
-        label_column=args.label_column,
-        validation=args.validation,
-        seed=args.seed,
-    )
-    split = "validation" if args.validation else "test"
+    origin = loaded_origin(args) if args.init_from else None
+    image_set = images_of(args, origin)
+    split = "test" if image_set.validation_images is None else "validation"
     held_out = getattr(image_set, f"{split}_images")
-    model = first_model(args, dims, image_set.train_images)
+    model = first_model(args, dims, image_set.train_images, origin)
     result = train(
         model,
         image_set.train_images,
@@ -233,9 +235,21 @@ def run(args):
     return 0
 
 
-def first_model(args, dims, images):
+def images_of(args, origin):
+    """The image set that is asked for; without a word, that of the run ``origin``."""
+    given = {name: getattr(args, name) for name in SPLITS}
+    given = {name: value for name, value in given.items() if value is not None}
+    if args.data is None and origin is not None:
+        if given:
+            name = f"--{next(iter(given)).replace('_', '-')}"
+            raise ValueError(f"{name} needs --data: without it, {args.init_from} says")
+        return load_images(origin)
+    return data.load(args.data or "mnist", **given, seed=args.seed)
+
+
+def first_model(args, dims, images, origin):
     """The model that training starts with: a fresh one of these latent_dims and
-    hidden_dims, or that of --init-from.
+    hidden_dims, or that of the run ``origin``.
     """
     given = {
         "x_dim": images.shape[1],
@@ -249,9 +263,8 @@ def first_model(args, dims, images):
     given = {name: value for name, value in given.items() if value is not None}
     where = {"device": args.device, "kernels": args.kernels}
     rng = np.random.default_rng(args.seed)
-    if not args.init_from:
+    if origin is None:
         return VAE(**given, **where, x_mean=images.mean(axis=0), rng=rng)
-    origin = loaded_origin(args)
     there, digest = origin.model, origin.config.get("digest")
     other = [
         f"{name} is {getattr(there, name)} there, {value} here"

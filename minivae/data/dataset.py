@@ -48,6 +48,20 @@ class Dataset:
             shape = image_shape_of(self.train_images.shape[1:])
             object.__setattr__(self, "image_shape", shape)
 
+    def __repr__(self):
+        shape = " x ".join(map(str, self.image_shape))
+        counts = [
+            f"{len(images):,} {split}"
+            for split in ("train", "validation", "test")
+            if (images := getattr(self, f"{split}_images")) is not None
+        ]
+        labels = self.train_labels
+        kinds = "no" if labels is None else f"{len(np.unique(labels))} kinds of"
+        return (
+            f"Dataset {self.name or 'without a name'}: {', '.join(counts)} images of"
+            f" {shape}, {kinds} labels"
+        )
+
     @property
     def channels(self):
         """1 for grey pictures, 3 for coloured ones."""

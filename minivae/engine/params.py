@@ -40,6 +40,11 @@ class Params(dict):
             for (name, shape), (start, end) in zip(shapes.items(), pairwise([0, *ends]))
         )
 
+    def __repr__(self):
+        lines = [f"{name:<20} {array.shape}" for name, array in self.items()]
+        of = f"{len(self)} arrays, {self.vector.size:,} numbers of {self.vector.dtype}"
+        return "\n".join([f"Params: {of}", *lines])
+
     @property
     def vector(self):
         """All arrays end to end; to set it is to write into it."""

@@ -24,12 +24,14 @@ from .grids import (
     traversal,
 )
 from .latents import aggregated_posterior, draw_latents, latent_scatter
+from .notebook import as_html
 
 __all__ = [
     "ABSCISSAS",
     "MOST_TILES",
     "active_units",
     "aggregated_posterior",
+    "as_html",
     "best_and_worst",
     "bound_against_k",
     "draw_evaluations",

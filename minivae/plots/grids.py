@@ -119,20 +119,20 @@ def draw_model(model, images, folder, image_shape=None):
         manifold(model, folder / "manifold.png", **how)
 
 
-def reconstructions(model, x, path=None, image_shape=None, labels=None, log_px=None):
+def reconstructions(model, x, path=None, image_shape=None, labels=None, log_p=None):
     """Each image of ``x`` above the mean of p(x|z) at z = E_q[z|x]; ten a row.
 
     Parameters
     ----------
     labels : ndarray of shape (n,), optional
-    log_px : ndarray of shape (n,), optional
+    log_p : ndarray of shape (n,), optional
         log p(x) in nats, as of an `Evaluation`.
     """
     means = model.decode(model.encode(x)[0])
     what = [
         " ".join(
             ([] if labels is None else [str(labels[i])])
-            + ([] if log_px is None else [f"{log_px[i]:.0f}"])
+            + ([] if log_p is None else [f"{log_p[i]:.0f}"])
         )
         for i in range(len(x))
     ]
@@ -142,20 +142,20 @@ def reconstructions(model, x, path=None, image_shape=None, labels=None, log_px=N
         rest = [np.zeros_like(x[0])] * (min(10, len(x)) - len(x[ten]))
         pairs += [*x[ten], *rest, *means[ten], *rest]
         captions += what[ten] + [""] * (len(x[ten]) + 2 * len(rest))
-    given = labels is not None or log_px is not None
+    given = labels is not None or log_p is not None
     how = {"image_shape": image_shape, "captions": captions if given else None}
     return image_grid(np.array(pairs), path, min(10, len(x)), **how)
 
 
-def best_and_worst(images, log_px, path=None, n=20, labels=None, image_shape=None):
+def best_and_worst(images, log_p, path=None, n=20, labels=None, image_shape=None):
     """The ``n`` images that a model finds most probable, and below them the ``n`` least
-    probable, with log p(x) in nats: `Evaluation.log_px`.
+    probable, with log p(x) in nats: `Evaluation.log_p`.
     """
-    order = np.argsort(log_px)[::-1]
-    n = min(n, len(order) // 2)
-    chosen = np.concatenate([order[:n], order[len(order) - n :]])
+    chosen = np.argsort(log_p)[::-1]
+    if len(chosen) > 2 * n:
+        chosen = np.concatenate([chosen[:n], chosen[-n:]])
     captions = [
-        f"{log_px[i]:.0f}" if labels is None else f"{labels[i]}: {log_px[i]:.0f}"
+        f"{log_p[i]:.0f}" if labels is None else f"{labels[i]}: {log_p[i]:.0f}"
         for i in chosen
     ]
     how = {"image_shape": image_shape, "captions": captions}

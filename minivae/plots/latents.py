@@ -2,15 +2,21 @@
 
 import numpy as np
 
+from ..data import binarize
 from .figure import finished, legend_above, new_figure
+from .grids import traversal
 
 MOST_LABELS = 20  # in a legend
 
 
-def draw_latents(model, x, folder, labels=None):
-    """The pictures of where images lie (``x`` as for `VAE.encode`)."""
+def draw_latents(model, images, folder, labels=None, image_shape=None):
+    """The pictures of where images lie in the latent space, and of its units."""
+    x = images
+    if model.likelihood == "bernoulli":
+        x = binarize(x, np.random.default_rng(0))
     latent_scatter(model, x, labels, folder / "latent_scatter.png")
     aggregated_posterior(model, x, folder / "aggregated_posterior.png")
+    traversal(model, x, folder / "traversal.png", image_shape=image_shape)
 
 
 def latent_scatter(model, x, labels=None, path=None):
@@ -22,9 +28,10 @@ def latent_scatter(model, x, labels=None, path=None):
     mu = np.asarray(model.encode(x)[0], np.float64)
     names = [f"unit {unit}" for unit in range(mu.shape[1])]
     if mu.shape[1] > 2:
-        centred = mu - mu.mean(axis=0)
+        # (n, 2) also of a single image
+        centred = np.concatenate([mu - mu.mean(axis=0), np.zeros((1, mu.shape[1]))])
         U, s, _ = np.linalg.svd(centred, full_matrices=False)
-        mu, share = (U * s)[:, :2], s**2 / (s**2).sum()
+        mu, share = (U * s)[:-1, :2], s**2 / max((s**2).sum(), 1e-300)
         names = [f"component {i + 1} ({share[i]:.0%} of the variance)" for i in (0, 1)]
     elif mu.shape[1] == 1:
         mu, names = np.column_stack([mu, np.zeros(len(mu))]), [*names, ""]
