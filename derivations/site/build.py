@@ -20,6 +20,7 @@ from sphinx.cmd.build import main as sphinx
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+ORPHAN = "---\norphan: true\n---\n"  # not in the list of pages beside every page
 CHAPTERS = sorted(HERE.parent.glob("[0-9][0-9]_*.md"))
 
 
@@ -50,7 +51,7 @@ class Layout:
             text = path.read_text(encoding="utf-8")
             self.write(
                 f"results/{path.parent.name}_{path.name}",
-                f"---\norphan: true\n---\n{text}",
+                ORPHAN + text,
             )
             return f"results/{path.parent.name}_{path.stem}.html"
         copy = self.files / "files" / file
@@ -79,12 +80,10 @@ def lay_out(folder):
     for module in modules:
         again = "   :no-index:\n" if module == "minivae" else ""  # what it imports
         directive = f"```{{eval-rst}}\n.. automodule:: {module}\n{again}```\n"
-        layout.write(f"api/{module}.md", f"# {module}\n\n{directive}")
-    entries = "\n".join(modules)
-    layout.write(
-        "api/index.md",
-        f"# API reference\n\nFrom the docstrings.\n\n```{{toctree}}\n{entries}\n```\n",
-    )
+        layout.write(f"api/{module}.md", f"{ORPHAN}# {module}\n\n{directive}")
+    entries = "\n".join(f"* [`{module}`]({module}.md)" for module in modules)
+    text = f"# API reference\n\nFrom the docstrings of each module.\n\n{entries}\n"
+    layout.write("api/index.md", text)
     shutil.copy(ROOT / "benchmarks/results/against/against.md", folder)
     layout.write(
         "extra/_static/numbers.js",

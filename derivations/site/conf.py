@@ -17,6 +17,7 @@ myst_enable_extensions = ["dollarmath", "attrs_block", "colon_fence"]
 myst_links_external_new_tab = False
 default_role = "literal"  # in docstrings
 napoleon_google_docstring = False
+napoleon_use_ivar = True  # an attribute is described once
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "none"
 

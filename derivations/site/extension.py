@@ -6,6 +6,7 @@ import ast
 import html
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
@@ -81,10 +82,7 @@ def highlighted(app, code, uri_of, **options):
 
 def visit_panel(self, node):
     app, here = self.builder.app, self.builder.current_docname
-
-    def uri_of(page):
-        return self.builder.get_relative_uri(here, page)
-
+    uri_of = partial(self.builder.get_relative_uri, here)
     source = f"{uri_of(page_of_source(node['file']))}#L-{node['line']}"
     self.body.append(
         f'<details class="panel"{"" if node["again"] else " open"}><summary>'
@@ -93,6 +91,33 @@ def visit_panel(self, node):
         f"{highlighted(app, node['code'], uri_of)}</details>\n"
     )
     raise nodes.SkipNode
+
+
+# Other blocks of Python: those that run, and those that quote the package
+
+
+def is_python(node):
+    if node.get("language") != "text":
+        return node.get("language") == "python"
+    try:
+        return bool(ast.parse(node.astext()).body)
+    except SyntaxError:
+        return False
+
+
+def visit_literal_block(self, node):
+    if not is_python(node):
+        type(self).visit_literal_block(self, node)
+        return
+    app, here = self.builder.app, self.builder.current_docname
+    uri_of = partial(self.builder.get_relative_uri, here)
+    found = highlighted(app, node.astext(), uri_of)
+    self.body.append(f'<div class="highlight-{node["language"]}">{found}</div>\n')
+    raise nodes.SkipNode
+
+
+def depart_literal_block(self, node):
+    type(self).depart_literal_block(self, node)
 
 
 # Folded solutions
@@ -267,10 +292,7 @@ def source_pages(app):
     for path in sorted((ROOT / "minivae").rglob("*.py")):
         file = path.relative_to(ROOT).as_posix()
         page = page_of_source(file)
-
-        def uri_of(other, page=page):
-            return app.builder.get_relative_uri(page, other)
-
+        uri_of = partial(app.builder.get_relative_uri, page)
         code = path.read_text(encoding="utf-8")
         options = {"linenos": "inline", "lineanchors": "L", "anchorlinenos": True}
         body = highlighted(app, code, uri_of, **options) if code.strip() else ""
@@ -308,6 +330,8 @@ def setup(app):
     app.add_config_value("equations", {}, "env")
     app.add_node(panel, html=(visit_panel, None))
     app.add_node(folded, html=(visit_folded, depart_folded))
+    blocks = visit_literal_block, depart_literal_block
+    app.add_node(nodes.literal_block, override=True, html=blocks)
     app.add_directive("panel", Panel)
     app.add_transform(Fold)
     app.add_transform(Columns)
