@@ -173,6 +173,7 @@ def test_refit_of_a_run(trained, tmp_path, capsys):
     np.testing.assert_array_equal(decoder, again)
 
 
+@pytest.mark.slow
 def test_truth(small, tmp_path, capsys, monkeypatch):
     """It keeps what is measured, and draws the posteriors."""
     monkeypatch.setattr(truth, "PICTURED", 1)
