@@ -5,12 +5,12 @@ against each other.
 import itertools
 
 import numpy as np
-import oracle
 import pytest
 from scipy import special, stats
 
 import minivae as mv
 from minivae.engine.files import read_json, write_json
+from minivae.experiments import oracle
 
 
 def tiny_model(latent_dims=(1,), hidden_dims=((4,),)):

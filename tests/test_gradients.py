@@ -1,7 +1,6 @@
 """Every backward against finite differences, in float64, for both kernel versions."""
 
 import numpy as np
-import oracle
 import pytest
 
 import minivae as mv
@@ -9,6 +8,7 @@ from minivae import gaussian
 from minivae.check import TOLERANCE, check_array, check_gradients
 from minivae.engine import batching
 from minivae.engine.registry import CLOSED_FORMS, bound_names
+from minivae.experiments import oracle
 from minivae.gradcheck import check_pieces, examples, small_model
 from minivae.log_weights import log_weights_backward, log_weights_forward
 from minivae.networks import encoder_backward, encoder_forward

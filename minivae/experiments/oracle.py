@@ -44,13 +44,18 @@ def log_q(params, x, z):
     return total
 
 
-def log_p(params, x, z):
-    """log p(x, z_1, z_2, ...), (B, K)."""
-    logits = network(params, "p1", z[0])["logits"]
-    total = (
+def log_px(params, x, z_1):
+    """log p(x|z_1), (B, K)."""
+    logits = network(params, "p1", z_1)["logits"]
+    return (
         x[:, None, :] * special.log_expit(logits)
         + (1 - x[:, None, :]) * special.log_expit(-logits)
     ).sum(axis=-1)
+
+
+def log_p(params, x, z):
+    """log p(x, z_1, z_2, ...), (B, K)."""
+    total = log_px(params, x, z[0])
     for l in range(2, len(z) + 1):
         head = network(params, f"p{l}", z[l - 1])
         total = total + stats.norm.logpdf(
