@@ -3,7 +3,6 @@ against models whose log p(x) is known.
 """
 
 import numpy as np
-import oracle
 import pytest
 from scipy import special, stats
 from test_evaluation import ALL_X, exact_log_px, tiny_model
@@ -22,6 +21,7 @@ from minivae.annealing import (
     tune,
     weigh_chains,
 )
+from minivae.experiments import oracle
 from minivae.experiments.snr import toy_model
 from minivae.gradcheck import small_model
 from minivae.hamiltonian import leapfrogs, transition

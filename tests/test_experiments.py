@@ -10,9 +10,17 @@ import minivae as mv
 from minivae import cli
 from minivae.data import Dataset
 from minivae.engine.noise import generator
-from minivae.experiments import EXPERIMENTS, estimators, snr, sparse
+from minivae.experiments import EXPERIMENTS, estimators, kl_weight, museum, snr, sparse
 
-MODULES = {"snr": snr, "estimators": estimators, "sparse": sparse}
+MODULES = {
+    **{"snr": snr, "estimators": estimators, "sparse": sparse},
+    **{"museum": museum, "kl-weight": kl_weight},
+}
+WORKERS = {
+    "snr": "gradient_moments",
+    "museum": "learning_curve",
+    "kl-weight": "kl_weight_curves",
+}
 
 
 def test_toy_is_rainforths():
@@ -117,6 +125,12 @@ def small(monkeypatch):
         (sparse, "SPARSE_K", 10),
         (sparse, "SPARSE_IMAGES", 20),
         (sparse, "SPARSE_WEIGHTS", 10),
+        (museum, "EPOCHS", 1),
+        (museum, "TEST_K", 5),
+        (museum, "EXHIBITS", dict([*museum.EXHIBITS.items()][-2:])),
+        (museum, "which_checks_see", dict),  # test_museum has it
+        (kl_weight, "EPOCHS", 1),
+        (kl_weight, "TEST_K", 10),
     ):
         monkeypatch.setattr(module, name, value)
 
@@ -124,9 +138,7 @@ def small(monkeypatch):
 @pytest.mark.parametrize("experiment", MODULES)
 def test_an_experiment_resumes(experiment, small, tmp_path, capsys, monkeypatch):
     command = ["reproduce", experiment, "--out", str(tmp_path)]
-    module, worker = MODULES[experiment], "evaluate"
-    if experiment == "snr":
-        worker = "gradient_moments"
+    module, worker = MODULES[experiment], WORKERS.get(experiment, "evaluate")
     real, calls = getattr(module, worker), []
 
     def stopping(*args, **settings):
@@ -144,16 +156,18 @@ def test_an_experiment_resumes(experiment, small, tmp_path, capsys, monkeypatch)
     monkeypatch.setattr(module, worker, counting)
     assert cli.main(command) == 0
     points = {"snr": 2 * (8 * 2 - 1), "estimators": 2 * 8, "sparse": 3 * 12}
+    points |= {"museum": 4 + 2 + 2, "kl-weight": 6}
     points = points[experiment]
     assert len(calls) == points  # none is made twice
     out = capsys.readouterr().out
     table = (tmp_path / "table.md").read_text()
     assert table in out
-    assert experiment == "sparse" or all(name in table for name in mv.ESTIMATORS)
+    of_estimators = experiment in ("snr", "estimators")
+    assert not of_estimators or all(name in table for name in mv.ESTIMATORS)
     rows = json.loads((tmp_path / f"{experiment}.json").read_text())["rows"]
     assert len(rows) == points
-    if experiment == "snr":
-        assert (tmp_path / "snr.png").read_bytes().startswith(b"\x89PNG")
+    if experiment in WORKERS:
+        assert (tmp_path / f"{experiment}.png").read_bytes().startswith(b"\x89PNG")
     assert cli.main(command) == 0
     assert len(calls) == points  # and nothing is left to do
 

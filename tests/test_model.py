@@ -1,11 +1,11 @@
 """What a model answers without training, and its file."""
 
 import numpy as np
-import oracle
 import pytest
 from scipy.special import expit, logsumexp
 
 import minivae as mv
+from minivae.experiments import oracle
 
 X = (np.random.default_rng(0).random((7, 6)) < 0.5) * 1.0
 

@@ -1,13 +1,13 @@
 """log p(x) on a grid, against sums over all x and SciPy's quadrature."""
 
 import numpy as np
-import oracle
 import pytest
 from matplotlib.figure import Figure
 from scipy import special
 from test_evaluation import ALL_X, tiny_model
 
 from minivae import quadrature
+from minivae.experiments import oracle
 from minivae.posterior import posteriors
 from minivae.quadrature import log_joint, log_px_on_a_grid
 

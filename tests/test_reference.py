@@ -3,11 +3,11 @@ and by an oracle.
 """
 
 import numpy as np
-import oracle
 import pytest
 
 import minivae as mv
 from minivae import cli, minimal
+from minivae.experiments import oracle
 from minivae.reference import MODELS, reference_arrays
 
 

@@ -3,7 +3,9 @@ measures, writes its raw numbers, table and picture there, and returns the table
 """
 
 from .estimators import reproduce_estimators
+from .kl_weight import reproduce_kl_weight
 from .measures import reproduce_measures
+from .museum import reproduce_museum
 from .refit import reproduce_refit
 from .snr import reproduce_snr
 from .sparse import reproduce_sparse
@@ -14,6 +16,8 @@ EXPERIMENTS = {
     "estimators": reproduce_estimators,
     "sparse": reproduce_sparse,
     "truth": reproduce_truth,
+    "museum": reproduce_museum,
+    "kl-weight": reproduce_kl_weight,
 }
 # of a trained model: functions of a folder, and of the run's
 OF_A_RUN = {"measures": reproduce_measures, "refit": reproduce_refit}

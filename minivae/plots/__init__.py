@@ -11,6 +11,7 @@ from .curves import (
     learning_curves,
     normalised_weights,
     signal_to_noise,
+    small_multiples,
 )
 from .grids import (
     MOST_TILES,
@@ -46,5 +47,6 @@ __all__ = [
     "reconstructions",
     "samples",
     "signal_to_noise",
+    "small_multiples",
     "traversal",
 ]

@@ -117,3 +117,27 @@ def signal_to_noise(curves, path=None):
         axes.set(xlabel="K", ylabel="signal / noise of the gradient")
         axes.legend(fontsize="small")
     return finished(figure, path)
+
+
+def small_multiples(panels, path=None, *, xlabel, ylabel, columns=4):
+    """One small panel for each title: its list of (label, values, style), against 1, 2,
+    ... The labels of the first panel serve all.
+    """
+    rows = ceil(len(panels) / columns)
+    figure = new_figure(2.4 * columns, 1.9 * rows + 0.4)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, curves) in zip(grid.flat, panels.items()):
+        for label, values, style in curves:
+            axes.plot(range(1, len(values) + 1), values, label=label, **style)
+        axes.set_title(title, fontsize="small")
+        axes.tick_params(labelsize="x-small")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in grid[-1]:
+        axes.set_xlabel(xlabel, fontsize="small")
+    for axes in grid[:, 0]:
+        axes.set_ylabel(ylabel, fontsize="small")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return finished(figure, path)
