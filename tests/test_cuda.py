@@ -75,6 +75,7 @@ def test_every_kernel_is_listed():
     assert there == set(KERNELS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file, choice, least", [
     ("test_kernels.py", "cuda", 80),
     ("on_gpu.py", "test", 9),  # the whole step

@@ -38,6 +38,11 @@ def shell(command, **settings):
     return subprocess.run(run, capture_output=True, text=True, **settings)
 
 
+def slow(case):
+    """A case that only the slow tests run: its like is among the others."""
+    return pytest.param(case, marks=pytest.mark.slow)
+
+
 WHERE = [
     "2>&1 | head -c 1",
     "| true",
@@ -51,7 +56,7 @@ WHERE = [
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's shell")
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("where", [*WHERE[:3], *map(slow, WHERE[3:])])
 def test_a_run_ends_well_wherever_its_words_go(main, tmp_path, where):
     """And its code is 0 only because it has ended."""
     train = "train --epochs 2 --k 2 --hidden-dims 5 --latent-dims 3 --out"
@@ -205,7 +210,7 @@ def test_ctrl_c_twice_leaves_no_temporary_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
-@pytest.mark.parametrize("option", ["-O", "-OO"])
+@pytest.mark.parametrize("option", ["-OO", slow("-O")])
 def test_without_docstrings_and_asserts(main, tmp_path, option):
     python = main.replace("' '", f"' {option} '")
     train = f"train --epochs 1 --k 2 --hidden-dims 5 --latent-dims 3 --out {tmp_path}/r"

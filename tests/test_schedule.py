@@ -152,7 +152,10 @@ def test_average_of_a_numpy_number(tmp_path):
 def test_command_line(tmp_path, monkeypatch, capsys):
     data = mv.load("mnist")
     few = replace(
-        data, train_images=data.train_images[:40], test_images=data.test_images[:8]
+        data,
+        train_images=data.train_images[:40],
+        test_images=data.test_images[:8],
+        test_labels=data.test_labels[:8],
     )
     monkeypatch.setattr("minivae.data.load", lambda name, **options: few)
     out = str(tmp_path / "run")
