@@ -79,6 +79,20 @@ def test_nll_and_bounds():
     assert result.kl == pytest.approx(np.mean(kls), rel=1e-6)
 
 
+def test_standard_error():
+    """Of three images whose log p is known, as the decoder ignores z: over n - 1."""
+    model = tiny_model()
+    for name, array in model.params.items():
+        if not name.startswith("p1.logits.b"):
+            array[...] = 0
+    x = ALL_X[[0, 3, 7]]
+    log_px = stats.bernoulli.logpmf(x, special.expit(model.params["p1.logits.b"]))
+    log_px = log_px.sum(axis=1)
+    result = mv.evaluate(model, x, k=4, progress=False)
+    assert result.nll == pytest.approx(-log_px.mean())
+    assert result.nll_se == pytest.approx(stats.sem(log_px))
+
+
 def test_two_layers_against_enumeration():
     """With two layers, too, exp(-nll) is a probability: over all x it sums to one."""
     model = tiny_model((2, 1), ((4,), (3,)))

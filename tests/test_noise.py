@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import minivae as mv
-from minivae.kernels import noise
+from minivae.engine import noise as engine_noise
+from minivae.kernels import load_ops, noise
 
 
 @pytest.fixture
@@ -50,3 +51,14 @@ def test_of_an_evaluation(counters):
     mv.evaluate(model, images, k=50, progress=False)  # three blocks of samples
     assert len(counters) == 50 * 3 * 2
     assert len(set(counters)) == len(counters)
+
+
+def test_where_a_draw_stands():
+    """Its counter has image, step, epoch and stream in the places of chapter 23."""
+    ops = load_ops("numpy")
+    draw = {"seed": 3, "epoch": 2, "step": 5, "stream": 1}
+    numbers = engine_noise.uniform(ops, **draw, images=slice(7, 9), shape=(4,))
+    key = engine_noise.seed_key(3)
+    for row, image in zip(numbers, (7, 8)):
+        words = noise.philox_numpy(key, (0, image, 5, 2 << 8 | 1))
+        np.testing.assert_allclose(row, np.ravel(words) / 2**32, atol=1e-7)

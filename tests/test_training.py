@@ -1,5 +1,7 @@
 """Training: pinned losses, runs that are killed and resumed, and runs that fail."""
 
+import inspect
+import os
 import re
 import signal
 import subprocess
@@ -10,11 +12,14 @@ import zipfile
 
 import numpy as np
 import pytest
+from scipy.special import logsumexp
 
 import minivae as mv
 from minivae import training
 from minivae.engine import files
+from minivae.engine.interrupt import interruptible
 from minivae.engine.noise import generator
+from minivae.experiments import oracle
 
 
 def tiny(seed=0, **settings):
@@ -127,6 +132,49 @@ def test_history_and_files(tmp_path):
         "metrics.csv",
         "checkpoint.npz",
     }
+
+
+@pytest.mark.parametrize("bound", ["iwae", "elbo"])
+def test_the_test_bound_is_the_bound_of_the_test_images(bound):
+    """Binarised once, with the same eps after every epoch, in SciPy's words."""
+    model, images = tiny()
+    others = np.random.default_rng(2).random((7, 9))
+    few = {"bound": bound, "epochs": 2, "learning_rate": 1e-30, "seed": 5}
+    run = quick(model, images, test_images=others, **few)
+    rng = generator(5, 0, 1)
+    x = mv.binarize(others, rng)
+    eps = model.draw_eps(7, 3, rng)
+    z = oracle.draw(model.params, x, eps)
+    log_w = oracle.log_p(model.params, x, z) - oracle.log_q(model.params, x, z)
+    value = log_w if bound == "elbo" else logsumexp(log_w, axis=1, b=1 / 3)
+    np.testing.assert_allclose(run.history["test_bound"], value.mean(), rtol=1e-5)
+
+
+def test_defaults_are_those_of_the_help_texts():
+    def defaults(function):
+        parameters = inspect.signature(function).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    adam = defaults(mv.Adam)
+    assert adam["learning_rate"] == 1e-3
+    model, _ = tiny()
+    assert mv.Adam(model.params).ops.name == model.ops.name == "numba"
+    assert [adam[name] for name in ("beta1", "beta2", "epsilon")] == [0.9, 0.999, 1e-8]
+    train = defaults(mv.train)
+    assert (train["bound"], train["k"], train["estimator"]) == ("iwae", 50, "reparam")
+    assert (train["epochs"], train["batch"], train["learning_rate"]) == (20, 100, 1e-3)
+    assert (train["epsilon"], train["schedule"], train["seed"]) == (1e-8, "constant", 0)
+    assert train["backward"] == defaults(mv.bound_and_grad)["backward"] == "all"
+    assert train["tau"] == defaults(mv.bound_and_grad)["tau"] == 0.1
+    assert defaults(mv.evaluate)["k"] == 5000
+    assert defaults(mv.VAE)["likelihood"] == "bernoulli"
+
+
+def test_ctrl_c_is_answered(capsys):
+    with interruptible() as pressed:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert pressed()
+    assert "stopping soon; Ctrl-C again stops at once" in capsys.readouterr().err
 
 
 def test_stages_and_presets():
@@ -444,7 +492,6 @@ def test_no_folder_to_cache_compiled_kernels_in(tmp_path):
         "    return real(*args, **settings)\n"
         "real, numba.njit = numba.njit, njit\n"
         "import numpy as np\n"
-        "from minivae.kernels import load_ops\n"
         "print(load_ops('numba').tanh(np.zeros((1, 1)), np.zeros(1))[0, 0])\n"
     )
     command = [sys.executable, "-c", code]
