@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Two processes of one thread each: the tests' arrays are too small to share
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test test-slow test-compile test-site test-all site lint gradcheck benchmark benchmark-all clean
+.PHONY: demo test test-slow test-compile test-site test-all site lint gradcheck mutants benchmark benchmark-all clean
 
 demo: .venv/installed
 	$(BIN)/minivae demo
@@ -30,6 +30,10 @@ site: .venv/installed-site
 
 test-site: site .venv/installed-test
 	$(BIN)/python -m pytest -m site tests/test_site.py
+
+# How strong the tests are: half an hour; writes benchmarks/results/mutants.md
+mutants: .venv/installed-test
+	$(BIN)/python tests/mutants.py
 
 lint: .venv/installed-lint
 	$(BIN)/ruff check
