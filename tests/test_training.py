@@ -492,6 +492,7 @@ def test_no_folder_to_cache_compiled_kernels_in(tmp_path):
         "    return real(*args, **settings)\n"
         "real, numba.njit = numba.njit, njit\n"
         "import numpy as np\n"
+        "from minivae.kernels import load_ops\n"
         "print(load_ops('numba').tanh(np.zeros((1, 1)), np.zeros(1))[0, 0])\n"
     )
     command = [sys.executable, "-c", code]
