@@ -39,7 +39,7 @@ def reparam(bound, log_w):
 
 @register_estimator()
 def stl(bound, log_w):
-    """No score: unbiased where dc = 0 (elbo), else biased for phi.
+    """No score: unbiased where c is constant (elbo), else biased for phi.
 
     Sticking the landing (Roeder et al. 2017; eq. 15.1).
     """
@@ -49,7 +49,7 @@ def stl(bound, log_w):
 
 @register_estimator()
 def dreg(bound, log_w):
-    """Unbiased for every bound, and less noisy for phi as K grows.
+    """Unbiased if the bound's c is continuous, and less noisy for phi as K grows.
 
     The doubly reparameterised gradient (Tucker et al. 2018): the score of log q is
     turned into a path, with c - dc for c (eq. 16.3).

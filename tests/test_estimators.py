@@ -16,7 +16,7 @@ from minivae.log_weights import log_weights_backward, log_weights_forward
 from minivae.networks import encoder_backward, encoder_forward
 from minivae.subsampling import kept_rows, subsample
 
-UNBIASED = ("dreg", "score", "vimco")  # for every bound; stl for elbo, see below
+UNBIASED = ("dreg", "score", "vimco")  # for every bound here; stl for elbo, see below
 ROWS = ("theta", "path", "score")
 # an estimator and a row of it that is not zero throughout
 NOT_ZERO = [
