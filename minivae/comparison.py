@@ -48,10 +48,13 @@ def compare(runs: Mapping[str, Run], evaluations: Mapping[str, Evaluation]) -> s
         result = evaluations[label]
         difference, error = result.paired_difference(first)
         config, units = run.config, " + ".join(map(str, result.active_units))
+        difference = f"{difference:+.2f} +- {error:.2f}"
+        if result.images == 1:  # of one there is no spread, nor a variance over images
+            difference, units = difference.removesuffix(" +- nan"), "-"
         lines.append(
             f"| {label} | {config['bound']}, k = {config['k']} |"
             f" {result.reconstruction - result.kl:.2f} | {result.nll:.2f} |"
-            f" {'-' if result is first else f'{difference:+.2f} +- {error:.2f}'} |"
+            f" {'-' if result is first else difference} |"
             f" {units} of {' + '.join(map(str, run.model.latent_dims))} |"
             f" {result.kl:.2f} | {sum(run.history['seconds']):.0f} |"
         )

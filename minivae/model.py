@@ -159,11 +159,23 @@ class VAE:
             require_device()
 
         arrays = initial_arrays(self, check_rng(rng), x_mean)
-        self.params = Params.of(arrays, self.dtype)
-        self.origin = None
+        params = Params.of(arrays, self.dtype)
         if device == "cuda":
-            vector = to_device(self.params.vector)
-            self.params = Params(self.params.shapes(), vector)
+            params = Params(params.shapes(), to_device(params.vector))
+        self.params, self.origin = params, None
+
+    def __setattr__(self, name, value):
+        """To set ``params`` is to write the values into its arrays."""
+        params = vars(self).get("params")
+        if name != "params" or params is None:
+            super().__setattr__(name, value)
+        elif set(value) != set(params):
+            raise ValueError(
+                "params take the values of arrays of the same names and shapes; got"
+                f" {len(value)} names for {len(params)}"
+            )
+        elif value is not params:  # which it is after model.params |= ...
+            params.update(value)
 
     def __repr__(self):
         sizes = [str(self.x_dim)]  # as 784-200-200-(50)

@@ -2,6 +2,8 @@
 log-weights, and every bound and every gradient of them.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from .engine.files import write_atomically
@@ -90,5 +92,6 @@ def options_in_words():
 def write_reference(path):
     """`reference_arrays` as one .npz; how many arrays there are."""
     arrays = reference_arrays()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
     return len(arrays)

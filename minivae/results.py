@@ -11,7 +11,7 @@ from .engine.files import write_atomically
 from .engine.npz import open_npz
 
 
-@dataclass
+@dataclass(eq=False)  # two are compared by `paired_difference`
 class Evaluation:
     """What `evaluate` measured. Bounds in nats, means over images.
 
@@ -62,7 +62,8 @@ class Evaluation:
 
     def table(self, nll_name="NLL"):
         """What was measured, a line each."""
-        units = " + ".join(map(str, self.active_units))
+        # one image has no variance over images
+        units = " + ".join(map(str, self.active_units)) if self.images > 1 else "-"
         of_units = " + ".join(str(len(variances)) for variances in self.unit_variances)
         error = f", +- {self.nll_se:.3f} over images" if self.images > 1 else ""
         ess = self.effective_sample_size.mean()
@@ -100,8 +101,13 @@ class Evaluation:
         Raises
         ------
         ValueError
-            If they are not of the same images with the same pixels.
+            If they are not of the same images with the same pixels, and of one k.
         """
+        if self.k != other.k:
+            raise ValueError(
+                "two NLLs are compared by as many weights; these are with k ="
+                f" {self.k:,} and {other.k:,}"
+            )
         if self.x_digest != other.x_digest:
             raise ValueError(
                 "two evaluations are compared on the same images and pixels; these are"
@@ -135,6 +141,8 @@ class Evaluation:
         FileNotFoundError, ValueError
             If there is no such file, or it is damaged.
         """
+        if os.fspath(path).endswith(".json"):  # as `minivae evaluate` names it
+            path = f"{os.fspath(path).removesuffix('.json')}.npz"
         with open_npz(path, "an evaluation") as (header, read):
 
             def value(name, kinds, *shape):

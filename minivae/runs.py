@@ -56,7 +56,7 @@ class Run:
         if self.average is None:
             raise ValueError("this run kept no average of its parameters: see `train`")
         model = copy(self.model)
-        model.params = self.average.copy()
+        vars(model)["params"] = self.average.copy()  # and not into the run's own
         model.origin = self.origin() | {"averaged": True}
         return model
 

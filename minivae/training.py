@@ -181,8 +181,9 @@ def train(
         seed=seed,
     )
     given = {"test": test_images, "validation": validation_images}
-    given = {name: x[:TEST_IMAGES] for name, x in given.items() if x is not None}
-    check_sizes_fit(model, settings.k, max(map(len, given.values()), default=0))
+    given = {name: x for name, x in given.items() if x is not None}
+    most = max(map(len, given.values()), default=0)
+    check_sizes_fit(model, settings.k, min(most, TEST_IMAGES))
     how = {"backward": backward, "tau": settings.tau}
     objective = resolve(model, settings.k, bound, estimator, options, **how)
     if (bound, backward) == ("elbo", "sparse"):
@@ -196,7 +197,7 @@ def train(
     settings = replace(settings, options=objective.options)
     images = check_inputs("images", images, model, settings)
     held_out = {
-        name: check_inputs(f"{name}_images", some, model, settings)
+        name: check_inputs(f"{name}_images", some, model, settings)[:TEST_IMAGES]
         for name, some in given.items()
     }
     training = Training(

@@ -168,6 +168,14 @@ def test_curves_by_second():
 # The command line
 
 
+def test_no_difference_of_two_ks():
+    model = mv.VAE(IMAGES.shape[1], (2,), ((3,),), rng=0)
+    a, b = (mv.evaluate(model, IMAGES[:5], k, progress=False) for k in (4, 5))
+    with pytest.raises(ValueError, match="with k = 4 and 5"):
+        a.paired_difference(b)
+    assert a == a and a != b  # and is asked without an error
+
+
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)

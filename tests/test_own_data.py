@@ -422,3 +422,12 @@ def test_what_is_no_likelihood_is_named(tmp_path, capsys, own, likelihood, name)
     assert not re.search(r"^NLL  ", out, re.M)
     (path,) = folder.glob("evaluation*.json")
     assert json.loads(path.read_text())["nll_is"] in out
+
+
+@pytest.mark.parametrize("label_column", [None, "label"])
+def test_a_csv_line_with_one_field_too_many_is_refused(tmp_path, label_column):
+    path = tmp_path / "a.csv"
+    lines = ["label,a,b,c", "0,0.1,0.2,0.3", "0,0.1,0.5,0.2,0.3", "1,0,0,0"]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="number of columns changed from 4 to 5"):
+        mv.load(path, label_column=label_column)

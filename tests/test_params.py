@@ -141,3 +141,16 @@ def test_the_first_product_is_written_and_the_next_added():
     np.testing.assert_array_equal(grads["W"], a)
     grads.add_product("W", np.matmul, a, b)
     np.testing.assert_array_equal(grads["W"], 2 * a)
+
+
+def test_a_models_params_are_written_and_not_replaced():
+    """So a model keeps its layout, and two models share nothing."""
+    a, b = (mv.VAE(4, (2,), ((3,),), rng=seed) for seed in (0, 1))
+    kept = a.params
+    a.params = b.params
+    assert a.params is kept and (kept.vector == b.params.vector).all()
+    b.params.vector += 1
+    assert (kept.vector != b.params.vector).any()
+    for other in ({}, mv.VAE(4, (2,), ((3,),), "gaussian", rng=0).params):
+        with pytest.raises(ValueError, match="of the same names and shapes"):
+            a.params = other

@@ -1,5 +1,7 @@
 """minivae evaluate."""
 
+from contextlib import suppress
+
 from .. import plots
 from ..annealing import anneal
 from ..engine.digest import digest_of_images
@@ -86,7 +88,7 @@ def run(args):
         labels=labels,
         image_shape=image_set.image_shape,
     )
-    say(f"saved: {path}   pictures: {figures}")
+    say(f"saved: {path}, .npz   pictures: {figures}")
     return 0
 
 
@@ -119,11 +121,12 @@ def measure(args, run, image_set, again=False):
     name += "_averaged" if args.average else ""
     path = run.folder / f"{name}.json"
     if not again and path.with_suffix(".npz").is_file():
-        kept = Evaluation.load(path.with_suffix(".npz"))
         x = images_seen(model, images, args.binarize_seed)
         digests = digest_of_images(x), model.params.digest()
-        if (kept.x_digest, kept.params_digest) == digests:
-            return kept, path
+        with suppress(ValueError):  # a damaged one is measured again
+            kept = Evaluation.load(path.with_suffix(".npz"))
+            if (kept.x_digest, kept.params_digest) == digests:
+                return kept, path
     partial = path.with_suffix(".partial.npz")
     result = evaluate(model, images, args.k, **seeds, partial=partial)
     what = {"nll_is": NLL_NAMES[model.likelihood][0], "split": args.split}

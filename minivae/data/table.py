@@ -36,33 +36,36 @@ def read_csv(path, label_column=None):
     if label_column is not None:
         label = column_number(path, label_column, names if has_header else columns)
         columns.remove(label)
-        labels = columns_of(path, has_header, [label], str)[:, 0]
+        labels = lines_of(path, has_header, str, usecols=[label])[:, 0]
         labels = np.char.strip(labels)
         if all(word.lstrip("-").isdecimal() for word in labels):
             labels = labels.astype(np.int64)
     if not columns:
         raise ValueError(f"{path}: no pixels in its first line, {first[:50]!r}")
-    table = columns_of(path, has_header, columns, np.float32)
+    # all columns are read, so that a line with one too many is seen
+    words = {} if label is None else {label: lambda word: 0.0}
+    table = lines_of(path, has_header, np.float32, converters=words)[:, columns]
     refuse_other(str(path), table.dtype, table.shape)
     if table.max() > 1:
         named = [names[i] for i in columns] if has_header else columns
         worst = named[int(table.max(axis=0).argmax())]
+        is_label = f"say --label-column {worst} if it holds labels, or "
         raise ValueError(
             f"{path}: pixels must lie in [0, 1]; column {worst!r} goes up to"
-            f" {table.max():g}: say --label-column {worst} if it holds labels, or"
-            " divide the pixels by the value of white"
+            f" {table.max():g}: {is_label if label is None else ''}divide the pixels by"
+            " the value of white"
         )
     return [pictures_of(table, labels, str(path))]
 
 
-def columns_of(path, has_header, columns, dtype):
-    """These columns of a CSV, (n, columns)."""
+def lines_of(path, has_header, dtype, **which):
+    """The lines of a CSV, or what `numpy.loadtxt` takes of them, (n, columns)."""
     with open_regular(path, MOST_CSV) as file:
         text = io.TextIOWrapper(file, "utf-8-sig")
         try:
             return np.loadtxt(
                 text, dtype, delimiter=",", quotechar='"', comments=None,
-                skiprows=int(has_header), usecols=columns, ndmin=2,
+                skiprows=int(has_header), ndmin=2, **which,
             )  # fmt: skip
         except ValueError as error:  # of which UnicodeDecodeError is one
             raise ValueError(f"{path}: not a table of numbers ({error})") from error
