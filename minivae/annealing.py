@@ -34,6 +34,7 @@ from .layers import mlp_forward
 from .log_weights import as_draws, as_rows, joint_backward, log_weights_forward
 from .model import VAE
 from .networks import encoder_forward, gaussian_backward, gaussian_forward
+from .results import standard_error
 
 CHAINS = 16  # of an image
 SIMULATED = 20  # images from the model, for the bracket; and as many to tune on
@@ -352,8 +353,3 @@ def powers(n):
 def log_mean(log_w):
     """The log of the mean over an image's chains, (n,) (eq. 9.1)."""
     return np.logaddexp.reduce(log_w, axis=1) - np.log(log_w.shape[1])
-
-
-def standard_error(values):
-    """Of their mean; None for a single one."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None

@@ -26,7 +26,7 @@ from .kernels.device import to_host
 from .log_weights import log_weights_forward
 from .model import VAE
 from .networks import encoder_forward
-from .results import Evaluation
+from .results import Evaluation, standard_error
 
 BOUND_SIZES = (1, 5, 50, 500, 5000)
 # a block: its images are split among threads, or are enough for a GPU
@@ -176,7 +176,7 @@ def summary_of(model, images, k, arrays):
     }
     return Evaluation(
         nll=-float(log_p.mean()),  # eq. 12.1
-        nll_se=float(log_p.std(ddof=1) / np.sqrt(n)) if n > 1 else None,
+        nll_se=standard_error(log_p),
         bounds=bounds,
         active_units=[int((variance > ACTIVE).sum()) for variance in variances],
         unit_variances=variances,

@@ -115,9 +115,8 @@ class Evaluation:
                 f" {self.x_digest[:8]} and {other.x_digest[:8]}"
             )
         difference = other.log_p - self.log_p
-        n = len(difference)
-        error = difference.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-        return float(difference.mean()), float(error)
+        error = standard_error(difference)
+        return float(difference.mean()), np.nan if error is None else error
 
     def save(self, path: str | os.PathLike):
         """Write all of it as one .npz, an array for each attribute.
@@ -180,3 +179,8 @@ class Evaluation:
                 x_digest=value("x_digest", "U"),
                 params_digest=value("params_digest", "U"),
             )
+
+
+def standard_error(values):
+    """Of their mean; None for a single one."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None

@@ -12,7 +12,7 @@ from statistics import mean, median
 import numpy as np
 
 from ..engine.files import read_json
-from ..results import Evaluation
+from ..results import Evaluation, standard_error
 from ..runs import Run, load_run
 from .tables import (
     IWAE_50,
@@ -167,7 +167,7 @@ def ordering(lower, higher):
     for one, other in pairs:
         one.paired_difference(other)  # which refuses other images
     by_image = np.mean([other.log_p - one.log_p for one, other in pairs], axis=0)
-    difference, se = by_image.mean(), by_image.std(ddof=1) / np.sqrt(len(by_image))
+    difference, se = by_image.mean(), standard_error(by_image)
     units = [sum(one.active_units) - sum(other.active_units) for one, other in pairs]
     nll = [
         [found.evaluation.nll for found in cell.values()] for cell in (lower, higher)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annealing import anneal, standard_error
+from ..annealing import anneal
 from ..data import binarize, load
 from ..engine.files import write_json, write_text
 from ..engine.report import say
 from ..evaluation import ACTIVE, evaluate
 from ..model import VAE
 from ..plots.figure import finished, legend_above, new_figure
+from ..results import standard_error
 from ..runs import load_run
 
 MEASURE_IMAGES, MEASURE_WEIGHTS = 1000, 5000

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annealing import anneal, standard_error
+from ..annealing import anneal
 from ..data import binarize, load
 from ..engine.files import write_json, write_text
 from ..engine.report import say
@@ -14,6 +14,7 @@ from ..evaluation import evaluate
 from ..model import VAE
 from ..posterior import posteriors
 from ..quadrature import log_px_on_a_grid
+from ..results import standard_error
 from ..training import train
 from .common import read_rows
 
