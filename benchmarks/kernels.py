@@ -248,16 +248,17 @@ def plot_training(result):
 
     figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    names = list(result["steps"][0]["ms"])
-    for i, row in enumerate(result["steps"]):
+    rows = [row for row in result["steps"] if row["floor_ms"]]  # one stochastic layer
+    names = list(dict.fromkeys(name for row in rows for name in row["ms"]))
+    for i, row in enumerate(rows):
         for j, name in enumerate(names):
             left = i + 0.8 * (j / len(names) - 0.5)
-            ratio = row["ms"][name] / row["floor_ms"]
+            ratio = row["ms"].get(name, np.nan) / row["floor_ms"]
             label = {"minivae": "minivae, dense", "sparse": "minivae, sparse"}
             axes.bar(left, ratio, 0.8 / len(names), color=f"C{j}",
                      label=label.get(name, name) if i == 0 else None)  # fmt: skip
     axes.axhline(1, color="0.3", linestyle=":")
-    sizes = [f"B = {row['B']}, K = {row['K']}" for row in result["steps"]]
+    sizes = [f"B = {row['B']}, K = {row['K']}" for row in rows]
     axes.set_xticks(range(len(sizes)), sizes)
     axes.set(ylabel="step / the matrix products alone")
     axes.legend()
