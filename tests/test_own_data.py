@@ -431,3 +431,15 @@ def test_a_csv_line_with_one_field_too_many_is_refused(tmp_path, label_column):
     path.write_text("\n".join(lines))
     with pytest.raises(ValueError, match="number of columns changed from 4 to 5"):
         mv.load(path, label_column=label_column)
+
+
+def test_line_ends_of_a_csv(tmp_path):
+    """Old or mixed ones, and a name that is longer than Python's reader bears."""
+    path = tmp_path / "a.csv"
+    for text in ("a,b\r0,1\r1,0", "a,b\r\n0,1\n1,0\r", "0,1\r\n1,0"):
+        path.write_bytes(text.encode())
+        own = mv.load(path, test_share=0.5)
+        assert len(own.train_images) == len(own.test_images) == 1
+    path.write_text("a" * 200_000 + ",b\n0,1")
+    with pytest.raises(ValueError, match="a.csv: not a table of numbers .field larger"):
+        mv.load(path)

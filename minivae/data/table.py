@@ -8,7 +8,7 @@ import numpy as np
 from ..engine.files import open_regular
 from .dataset import pictures_of, refuse_other
 
-MOST_CSV, MOST_LINE = 2**31, 2**24  # bytes of a file, and of its first line
+MOST_CSV, MOST_LINE = 2**31, 2**24  # bytes of a file, and letters of its first line
 
 
 def read_csv(path, label_column=None):
@@ -27,9 +27,13 @@ def read_csv(path, label_column=None):
         For what is no such table, and for numbers above 1: the text 255 says nothing of
         what white is.
     """
-    with open_regular(path, MOST_CSV) as file:
-        first = file.readline(MOST_LINE).decode("utf-8-sig", "replace")
-    names = next(csv.reader([first]), [])
+    file = open_regular(path, MOST_CSV)
+    with io.TextIOWrapper(file, "utf-8-sig", "replace") as text:
+        first = text.readline(MOST_LINE)
+    try:
+        names = next(csv.reader([first]), [])
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a table of numbers ({error})") from error
     has_header = label_column in names or not any(map(is_number, names))
     columns = [*range(len(names))]
     labels, label = None, None
