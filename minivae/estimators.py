@@ -76,6 +76,9 @@ def score(bound, log_w, *, baseline=0.0):
     return value, c, np.zeros_like(c), signal  # eq. 17.2
 
 
+VIMCO_NUMBERS = 2**20  # of the B K^2 log-weights, so many are in memory at a time
+
+
 @register_estimator()
 def vimco(bound, log_w):
     """Unbiased without any path; K >= 2, a baseline for each sample.
@@ -89,9 +92,13 @@ def vimco(bound, log_w):
         raise ValueError(f"vimco needs K >= 2; got K = {K}")
     others = (log_w.sum(axis=1, keepdims=True) - log_w) / (K - 1)
     k = np.arange(K, like=log_w)
-    itself = k[:, None] == k
-    replaced = np.where(itself, others[:, :, None], log_w[:, None, :])  # (B, K, K)
-    baseline = bound(replaced.reshape(B * K, K))[0].reshape(B, K)  # eq. 17.3
+    baseline, n = np.empty_like(log_w), max(1, VIMCO_NUMBERS // (B * K))
+    for start in range(0, K, n):
+        ks = slice(start, min(start + n, K))
+        itself = k[ks, None] == k
+        replaced = np.where(itself, others[:, ks, None], log_w[:, None, :])
+        value_without, _, _ = bound(replaced.reshape(-1, K))  # (B, n, K)
+        baseline[:, ks] = value_without.reshape(B, -1)  # eq. 17.3
     return value, c, np.zeros_like(c), value[:, None] - baseline - c  # eq. 17.4
 
 

@@ -288,13 +288,7 @@ class VAE:
             rng = int(rng.integers(2**63))
         seed = check_seed("rng", rng)
 
-        def of_part(part):
-            q1, _ = encoder_forward(self, x[part])
-            eps = noise.draw_eps(self, seed, epoch=0, step=0, images=part, k=k)
-            log_w, _ = log_weights_forward(self, x[part], q1, eps)
-            return objective.bound(log_w)[0]
-
-        return to_host(map_images(of_part, self, len(x), k))
+        return to_host(bound_of(self, objective, x, k, seed))
 
     @alone
     def encode(self, x: ArrayLike, layer: int = 1) -> list[np.ndarray]:
@@ -391,3 +385,17 @@ def log_weights_of(model, x, eps):
 
     batch, k, _ = eps[0].shape
     return map_images(of_part, model, batch, k)
+
+
+def bound_of(model, objective, x, k, seed):
+    """The bound of each image, (B,), on the model's device: each chunk of images draws
+    its eps when it comes to it, the same ones for the same seed.
+    """
+
+    def of_part(part):
+        q1, _ = encoder_forward(model, x[part])
+        eps = noise.draw_eps(model, seed, epoch=0, step=0, images=part, k=k)
+        log_w, _ = log_weights_forward(model, x[part], q1, eps)
+        return objective.bound(log_w)[0]
+
+    return map_images(of_part, model, len(x), k)

@@ -37,7 +37,7 @@ from .engine.report import progress_bar, say_without_bar
 from .engine.run_folder import open_folder, save_epoch
 from .engine.threads import count
 from .gradient import add_gradient
-from .model import VAE, log_weights_of, row_bytes
+from .model import VAE, bound_of, row_bytes
 from .runs import Run, corrected_average, initial_state
 from .settings import Settings, check_settings
 from .subsampling import kept_rows
@@ -182,8 +182,10 @@ def train(
     )
     given = {"test": test_images, "validation": validation_images}
     given = {name: x for name, x in given.items() if x is not None}
-    most = max(map(len, given.values()), default=0)
-    check_sizes_fit(model, settings.k, min(most, TEST_IMAGES))
+    size = (
+        3 * settings.k * row_bytes(model)
+    )  # a forward, a backward, and what is between them
+    check_memory(f"a step with k = {settings.k:,}", size, "k")
     how = {"backward": backward, "tau": settings.tau}
     objective = resolve(model, settings.k, bound, estimator, options, **how)
     if (bound, backward) == ("elbo", "sparse"):
@@ -235,7 +237,7 @@ def train(
             images = binarize(images, noise.generator(settings.seed, 0, 0))
         training.images = model.to_device(images)
         held_out = {
-            name: held_out_inputs(model, some, settings)
+            name: held_out_pixels(model, some, settings)
             for name, some in held_out.items()
         }
         run = Run(config, history, model, folder)
@@ -287,8 +289,8 @@ def run_epochs(training, run, held_out, callback, progress):
             rates = settings.learning_rate(epoch, np.arange(steps), steps)
             row = {"epoch": epoch, "learning_rate": float(rates[0])}
             row["bound"] = epoch_of(epoch, rates, step_done)
-            for name, inputs in held_out.items():
-                value = row[f"{name}_bound"] = held_out_bound(training, *inputs)
+            for name, x in held_out.items():
+                value = row[f"{name}_bound"] = held_out_bound(training, x)
                 if not np.isfinite(value):
                     text = f"epoch {epoch}: the bound of the {name} images is {value}"
                     warnings.warn(text, stacklevel=3)
@@ -395,18 +397,20 @@ def take_step(training, grads, learning_rate):
     return finite
 
 
-def held_out_inputs(model, images, settings):
-    """x and eps of test images: one binarisation, and the same eps every time."""
-    rng = noise.generator(settings.seed, 0, 1)
-    x = images if settings.binarization == "none" else binarize(images, rng)
-    eps = model.draw_eps(len(x), settings.k, rng)
-    return model.to_device(x), [model.to_device(e) for e in eps]
+def held_out_pixels(model, images, settings):
+    """Held-out images, on the model's device: binarised once, not anew at each look."""
+    if settings.binarization != "none":
+        images = binarize(images, noise.generator(settings.seed, 0, 1))
+    return model.to_device(images)
 
 
-def held_out_bound(training, x, eps):
-    """The training bound on test images; for elbo_kl the sampled ELBO."""
-    value, _, _ = training.objective.bound(log_weights_of(training.model, x, eps))
-    return float(value.mean())
+def held_out_bound(training, x):
+    """The training bound on held-out images, with the same eps every time; for elbo_kl
+    the sampled ELBO.
+    """
+    settings = training.settings
+    how = {"k": settings.k, "seed": settings.seed}
+    return float(bound_of(training.model, training.objective, x, **how).mean())
 
 
 def nonfinite(training, epoch, step, value, grads, stepped=False):
@@ -436,16 +440,6 @@ def nonfinite(training, epoch, step, value, grads, stepped=False):
     return NonFiniteError(
         f"epoch {epoch}, step {step}: NaN or infinity in {bad}; {advice}"
     )
-
-
-def check_sizes_fit(model, k, n_held_out):
-    """Refuse a k for which a step on one image, or eps of the held-out images, is
-    larger than the machine.
-    """
-    size = 3 * k * row_bytes(model)  # a forward, a backward, and what is between them
-    check_memory(f"a step with k = {k:,}", size, "k")
-    size = n_held_out * k * sum(model.latent_dims) * model.dtype.itemsize
-    check_memory(f"eps of {n_held_out:,} held-out images, k = {k:,},", size, "k")
 
 
 def check_inputs(name, images, model, settings):

@@ -9,17 +9,19 @@ import sys
 import time
 import tracemalloc
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy.special import logsumexp
 
 import minivae as mv
-from minivae import training
+from minivae import estimators, training
 from minivae.engine import files
 from minivae.engine.interrupt import interruptible
-from minivae.engine.noise import generator
+from minivae.engine.noise import draw_eps, generator
 from minivae.experiments import oracle
+from minivae.kernels import load_ops
 
 
 def tiny(seed=0, **settings):
@@ -141,9 +143,8 @@ def test_the_test_bound_is_the_bound_of_the_test_images(bound):
     others = np.random.default_rng(2).random((7, 9))
     few = {"bound": bound, "epochs": 2, "learning_rate": 1e-30, "seed": 5}
     run = quick(model, images, test_images=others, **few)
-    rng = generator(5, 0, 1)
-    x = mv.binarize(others, rng)
-    eps = model.draw_eps(7, 3, rng)
+    x = mv.binarize(others, generator(5, 0, 1))
+    eps = draw_eps(model, 5, epoch=0, step=0, images=slice(0, 7), k=3)
     z = oracle.draw(model.params, x, eps)
     log_w = oracle.log_p(model.params, x, z) - oracle.log_q(model.params, x, z)
     value = log_w if bound == "elbo" else logsumexp(log_w, axis=1, b=1 / 3)
@@ -450,19 +451,6 @@ def test_kill_9_and_resume_is_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(killed[key], whole[key])
 
 
-@pytest.mark.slow
-def test_kill_9_at_many_points(tmp_path):
-    kill_and_resume(tmp_path / "whole", 60, [])
-    whole = final_params(tmp_path / "whole")
-    rng = np.random.default_rng(0)
-    for i in range(12):
-        kill_and_resume(tmp_path / str(i), 60, rng.uniform(0, 1.5, 4))
-        killed = final_params(tmp_path / str(i))
-        for key in whole:
-            np.testing.assert_array_equal(killed[key], whole[key])
-        assert len((tmp_path / str(i) / "metrics.csv").read_text().splitlines()) == 61
-
-
 def test_two_threads_at_once():
     """Each has its own arrays, and both the same products."""
     import threading
@@ -637,6 +625,40 @@ def test_a_removed_config_is_noticed_and_written_again(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="somebody removed the config.json") as seen:
         run = quick(*tiny(), folder=tmp_path)
     assert len(seen) == 1 and mv.load_run(tmp_path).config == run.config
+
+
+def traced_peak(work):
+    tracemalloc.start()
+    work()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak
+
+
+def test_held_out_images_take_no_memory_that_grows_with_k():
+    """With k = 1,000, eps of the 200 images at once would be 3.2 MB."""
+    model, images = tiny()
+    few = {"k": 1000, "epochs": 1, "batch": 2}
+    quick(model, images, **few, test_images=images)  # compiles
+    without = traced_peak(lambda: quick(model, images, **few))
+    others = np.tile(images, (4, 1))
+    held_out = traced_peak(lambda: quick(model, images, **few, test_images=others))
+    assert held_out < without + 2**20
+
+
+def test_vimco_takes_its_k_squared_numbers_in_parts(monkeypatch):
+    """The same to the last bit, in a memory that does not grow with k squared."""
+    log_w = np.random.default_rng(0).normal(scale=5, size=(3, 1000))
+    real = mv.ESTIMATORS["vimco"]
+
+    def coefficients():
+        return real(partial(mv.BOUNDS["iwae"], ops=load_ops("numba")), log_w)
+
+    expected = coefficients()
+    monkeypatch.setattr(estimators, "VIMCO_NUMBERS", 2**16)
+    for got, want in zip(coefficients(), expected):
+        np.testing.assert_array_equal(got, want)
+    assert traced_peak(coefficients) < 2**22  # 24 MB at once
 
 
 @pytest.mark.parametrize("value", [-np.inf, np.nan])
