@@ -124,12 +124,6 @@ def test_of_two_trainings_at_once_one_is_refused(tmp_path, trial):
     race(tmp_path)
 
 
-@pytest.mark.slow
-def test_twenty_races(tmp_path):
-    for trial in range(20):
-        race(tmp_path / str(trial))
-
-
 def race(folder):
     """Two trainings of other settings, let go at once: the folder holds one whole run,
     and the other was refused in a line.
