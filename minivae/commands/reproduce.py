@@ -104,6 +104,7 @@ def run(args):
     Rainforth et al. (2018) and on an MNIST model. estimators: the same model trained by
     each estimator. sparse: the sparse backward against the dense one, by NLL and time.
     truth: the NLL of two latent units against quadrature.
+    recipes: how the preset fast was found, by validation NLL.
 
     Of a run that is trained, --run: measures, NLL without its inactive units, on
     training images, and by annealing; refit, its bounds when the encoder alone is

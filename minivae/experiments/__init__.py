@@ -6,6 +6,7 @@ from .estimators import reproduce_estimators
 from .kl_weight import reproduce_kl_weight
 from .measures import reproduce_measures
 from .museum import reproduce_museum
+from .recipes import reproduce_recipes
 from .refit import reproduce_refit
 from .snr import reproduce_snr
 from .sparse import reproduce_sparse
@@ -15,6 +16,7 @@ EXPERIMENTS = {
     "snr": reproduce_snr,
     "estimators": reproduce_estimators,
     "sparse": reproduce_sparse,
+    "recipes": reproduce_recipes,
     "truth": reproduce_truth,
     "museum": reproduce_museum,
     "kl-weight": reproduce_kl_weight,
