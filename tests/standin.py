@@ -71,10 +71,12 @@ class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __init__(self, inside):
         self.inside = inside
 
-    shape, dtype, ndim, size, itemsize, strides = (
+    shape, dtype, ndim, size, itemsize = (
         property(lambda self, name=name: getattr(self.inside, name))
-        for name in ("shape", "dtype", "ndim", "size", "itemsize", "strides")
+        for name in ("shape", "dtype", "ndim", "size", "itemsize")
     )
+    # of an array that holds nothing CuPy says zeros
+    strides = property(lambda self: self.inside.strides if self.size else (0, 0))
     T = property(lambda self: wrap(self.inside.T))
     data = property(lambda self: SimpleNamespace(ptr=self.inside.ctypes.data))
     all, astype, copy, cumsum, max, mean, min, ravel, reshape, sum = map(

@@ -314,6 +314,26 @@ def test_rows_below_rounding_and_subnormals(depth):
         compare(grads[0], other, 1e-4)
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_step_in_which_no_row_counts(depth):
+    """Products of no rows, whose strides CuPy gives as zeros; and a gradient of zero."""
+
+    def estimator(bound, log_w):
+        value, c, _ = bound(log_w)
+        return value, *(np.zeros_like(c) for _ in range(3))
+
+    x, rng = np.eye(9)[:3], np.random.default_rng(0)
+    for model in models(np.float64, depth):
+        grads, on = model.params.zeros(), model.to_device
+        eps = [rng.standard_normal((3, 2, L)) for L in model.latent_dims]
+        value = gradient(
+            model, on(x), [on(e) for e in eps], partial(mv.BOUNDS["iwae"], ops=model.ops),
+            estimator, grads,
+        )  # fmt: skip
+        values = [getattr(a, "inside", a) for a in (value, *grads.values())]
+        assert np.isfinite(values[0]).all() and not any(map(np.any, values[1:]))
+
+
 @pytest.mark.parametrize("counted", [0, 3, 4, 5, 12])
 @pytest.mark.parametrize("most", [4, 12])
 @pytest.mark.parametrize("put", [np.asarray, standin.wrap])
