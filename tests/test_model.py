@@ -99,6 +99,12 @@ def test_reconstruct():
     np.testing.assert_allclose(model.reconstruct(X), mean, rtol=1e-12)
 
 
+@pytest.mark.parametrize("likelihood", mv.model.LIKELIHOODS)
+def test_one_image_has_the_bound_that_it_has_among_others(likelihood):
+    model = model_of(likelihood=likelihood)
+    np.testing.assert_allclose(model.bound(X[:1], 4), model.bound(X, 4)[:1], 1e-12)
+
+
 # One file
 
 
@@ -121,6 +127,24 @@ def test_save_and_load(tmp_path, settings):
     assert list(loaded.params) == list(model.params)
     np.testing.assert_array_equal(loaded.params.vector, model.params.vector)
     np.testing.assert_array_equal(loaded.bound(X, 3), model.bound(X, 3))
+
+
+def test_half_the_space(tmp_path):
+    """Each parameter to float16's rounding; what it cannot hold is refused."""
+    model, path = model_of(dtype=np.float32), tmp_path / "model.npz"
+    model.save(path)
+    whole = path.stat().st_size
+    model.save(path, half=True)
+    assert path.stat().st_size < whole
+    loaded = mv.VAE.load(path)
+    assert loaded.config() == model.config()
+    np.testing.assert_allclose(
+        loaded.params.vector, model.params.vector, rtol=2**-11, atol=2**-25
+    )
+    model.params["q1.mu.b"][0] = 1e6
+    with pytest.raises(ValueError, match="model.npz: q1.mu.b is not finite as float16"):
+        model.save(path, half=True)
+    np.testing.assert_array_equal(mv.VAE.load(path).params.vector, loaded.params.vector)
 
 
 def test_a_file_of_another_program_needs_the_parameters_only(tmp_path):

@@ -12,11 +12,17 @@ from .files import write_atomically
 from .npz import open_npz
 
 HEADS = ("mu", "log_sigma", "logits")
+KEPT_AS = (*DTYPES, "float16")  # which a model reads as float32
 
 
-def save_model(path, model):
+def save_model(path, model, half):
     """Write ``model``'s parameters, its likelihood and, if it is fixed, its x_sigma."""
-    arrays = {name: to_host(array) for name, array in model.params.items()}
+    dtype, arrays = np.dtype(np.float16) if half else model.dtype, {}
+    for name, array in model.params.items():
+        with np.errstate(over="ignore"):
+            arrays[name] = to_host(array).astype(dtype)
+        if not np.isfinite(arrays[name]).all():
+            raise ValueError(f"{path}: {name} is not finite as {dtype}; nothing saved")
     arrays["likelihood"] = model.likelihood
     if model.x_sigma is not None:
         arrays["x_sigma"] = model.x_sigma
@@ -46,12 +52,14 @@ def read_model(path):
                 found = header(key)
                 if found is None:
                     continue
-                if found[0].name not in DTYPES or len(found[1]) != axes:
+                if found[0].name not in KEPT_AS or len(found[1]) != axes:
                     raise ValueError(
                         f"{path}: {key} must have {axes} axes and be of"
-                        f" {' or '.join(DTYPES)}; got {found[0]} {found[1]}"
+                        f" {' or '.join(KEPT_AS)}; got {found[0]} {found[1]}"
                     )
                 arrays[key] = read(key)
+                if found[0] == np.float16:
+                    arrays[key] = arrays[key].astype(np.float32)
             return f"{name}.W" in arrays
 
         def network(name):
