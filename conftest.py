@@ -3,6 +3,7 @@ a skip needs a reason we know.
 """
 
 import os
+import sys
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE
 
 import pytest
@@ -25,6 +26,11 @@ KNOWN_SKIPS = (
     "the site is not built: make site",
     "needs a browser: Debian's packages chromium and chromium-driver",
 )
+if sys.platform != "linux":
+    KNOWN_SKIPS += tuple(
+        f"this system has no {thing}"
+        for thing in ("fork", "named pipes", "/proc", "/dev/full")
+    )
 if "NO_SKIPS" in os.environ:
     KNOWN_SKIPS = ()
 

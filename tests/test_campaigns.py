@@ -10,7 +10,7 @@ from campaigns import CAMPAIGNS
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork"),
 ]
 
 

@@ -268,7 +268,7 @@ def test_an_npz_is_not_unpacked_to_see_that_it_is_too_large(tmp_path):
     assert peak < 2**24
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes' names")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 @pytest.mark.parametrize("name", ["own.npz", "chardata.mat"])
 def test_only_regular_files_are_read(tmp_path, name):
     path = tmp_path / name

@@ -84,14 +84,14 @@ def test_the_folder_is_synced_after_the_rename(tmp_path, monkeypatch):
         replace(*paths)
 
     if not os.path.isdir("/proc/self/fd"):
-        pytest.skip("this system does not tell what a descriptor is of")
+        pytest.skip("this system has no /proc")
     monkeypatch.setattr(files.os, "fsync", synced)
     monkeypatch.setattr(files.os, "replace", renamed)
     files.write_text(tmp_path / "file", "text")
     assert calls == ["file", "rename", "folder"]
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no such files")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_only_regular_files_of_a_known_size_are_read(tmp_path):
     path = tmp_path / "config.json"
     os.mkfifo(path)

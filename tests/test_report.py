@@ -38,6 +38,11 @@ def shell(command, **settings):
     return subprocess.run(run, capture_output=True, text=True, **settings)
 
 
+needs_full = pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="this system has no /dev/full"
+)
+
+
 def slow(case):
     """A case that only the slow tests run: its like is among the others."""
     return pytest.param(case, marks=pytest.mark.slow)
@@ -55,7 +60,9 @@ WHERE = [
 ]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's shell")
+@pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="this system has no /dev/full"
+)
 @pytest.mark.parametrize("where", [*WHERE[:3], *map(slow, WHERE[3:])])
 def test_a_run_ends_well_wherever_its_words_go(main, tmp_path, where):
     """And its code is 0 only because it has ended."""
@@ -70,7 +77,9 @@ def test_a_run_ends_well_wherever_its_words_go(main, tmp_path, where):
     assert (tmp_path / "run/evaluation_20_images_k_5.json").exists()
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's shell")
+@pytest.mark.skipif(
+    not os.path.exists("/dev/full"), reason="this system has no /dev/full"
+)
 @pytest.mark.parametrize("where", [*WHERE, ""])
 def test_what_is_refused_is_2_wherever_it_is_said(main, tmp_path, where):
     result = shell(f"{main} evaluate {tmp_path} {where}; exit ${{PIPESTATUS[0]}}")
