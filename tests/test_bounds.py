@@ -48,9 +48,12 @@ def test_miwae_is_the_mean_over_groups():
 
 
 @pytest.mark.parametrize("alpha", [-2, -0.5, 0.3, 0.999999, 1.5, 3])
-def test_vr_is_a_power_mean(alpha):
-    value, _, _ = BOUNDS["vr"](LOG_W, alpha=alpha)
-    power = special.logsumexp((1 - alpha) * LOG_W, axis=1) - np.log(6)
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_vr_is_a_power_mean(alpha, scale):
+    """Of weights far apart, too: exp of the others' distance must not overflow."""
+    log_w = scale * LOG_W
+    value, _, _ = BOUNDS["vr"](log_w, alpha=alpha)
+    power = special.logsumexp((1 - alpha) * log_w, axis=1) - np.log(6)
     np.testing.assert_allclose(value, power / (1 - alpha), rtol=1e-8)
 
 
