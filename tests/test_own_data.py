@@ -443,3 +443,23 @@ def test_line_ends_of_a_csv(tmp_path):
     path.write_text("a" * 200_000 + ",b\n0,1")
     with pytest.raises(ValueError, match="a.csv: not a table of numbers .field larger"):
         mv.load(path)
+
+
+@pytest.mark.parametrize("suffix", [".NPY", ".Csv"])
+def test_a_suffix_in_capitals(tmp_path, suffix):
+    path, images = tmp_path / f"own{suffix}", own_data.made_up(12, 3, 4)[0] / 255
+    with path.open("wb") as file:
+        if suffix == ".NPY":
+            np.save(file, images.astype(np.float32))
+        else:
+            np.savetxt(file, images.reshape(12, 12), "%.4g", delimiter=",")
+    assert mv.load(path).train_images.shape[1] == 12
+
+
+def test_a_file_of_another_kind_says_what_is_read(tmp_path):
+    path = tmp_path / "own.pkl"
+    path.write_bytes(b"\x80\x04 a pickle")
+    with pytest.raises(
+        ValueError, match=r"own.pkl: .* IDX .* \.npy, \.npz, \.mat, \.csv"
+    ):
+        mv.load(path)

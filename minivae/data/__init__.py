@@ -97,7 +97,7 @@ def load(name, *, test_share=None, label_column=None, validation=0, seed=0):
         splits = read_path(Path(name), label_column)
         name = os.path.abspath(name)
     if label_column is not None:
-        if not name.endswith(".csv"):
+        if not name.lower().endswith(".csv"):
             raise ValueError(f"{name}: a label_column is for a .csv only")
         is_name = isinstance(label_column, str)
         options["label_column"] = label_column if is_name else int(label_column)
@@ -135,10 +135,11 @@ def read_path(path, label_column):
         )
     if path.is_dir():
         return idx_splits(path) or read_folder(path)
-    if path.suffix == ".csv":
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
         return read_csv(path, label_column)
-    if path.suffix in BY_SUFFIX:
-        return BY_SUFFIX[path.suffix](path)
+    if suffix in BY_SUFFIX:
+        return BY_SUFFIX[suffix](path)
     return [read_idx_pictures(path)]
 
 

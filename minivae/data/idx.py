@@ -55,7 +55,8 @@ def read_idx(path, md5=None):
         if len(magic) < 4 or magic[:3] != b"\x00\x00\x08" or magic[3] == 0:
             raise ValueError(
                 f"{path}: magic number 0x{magic.hex()}, where IDX of unsigned bytes has"
-                " 0x000008nn"
+                " 0x000008nn; other kinds are known by their names: .npy, .npz, .mat,"
+                " .csv"
             )
         axes = up_to(4 * magic[3])
         if len(axes) < 4 * magic[3]:
