@@ -182,9 +182,8 @@ def train(
     )
     given = {"test": test_images, "validation": validation_images}
     given = {name: x for name, x in given.items() if x is not None}
-    size = (
-        3 * settings.k * row_bytes(model)
-    )  # a forward, a backward, and what is between them
+    # of a sample: a forward, a backward, what is between them, and its coefficients
+    size = settings.k * (3 * row_bytes(model) + 12 * 8)
     check_memory(f"a step with k = {settings.k:,}", size, "k")
     how = {"backward": backward, "tau": settings.tau}
     objective = resolve(model, settings.k, bound, estimator, options, **how)

@@ -221,12 +221,6 @@ TABLE = {
         lambda: mv.train(M, X, k=10**11),
         "a step with k = 100,000,000,000 would take about",
     ),
-    "train: k beyond memory with test images": (
-        lambda: mv.train(
-            M, np.tile(X, (500, 1)), k=10**8, test_images=X.repeat(500, 0)
-        ),
-        "eps of 1,000 held-out images, k = 100,000,000, would take about 800 GB",
-    ),
     "evaluate: k beyond memory": (
         lambda: mv.evaluate(M, X, k=10**11),
         "an evaluation with k = 100,000,000,000 would take about 8,000 GB",

@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 
 import minivae as mv
 from minivae import estimators, training
-from minivae.engine import files
+from minivae.engine import files, memory
 from minivae.engine.interrupt import interruptible
 from minivae.engine.noise import draw_eps, generator
 from minivae.experiments import oracle
@@ -633,6 +633,15 @@ def traced_peak(work):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return peak
+
+
+def test_a_step_that_does_not_fit_is_refused(monkeypatch):
+    """204 bytes of each sample are activations, 96 its weight and coefficients."""
+    model, images = tiny()
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 10**6)
+    quick(model, images[:2], k=3300, epochs=1)
+    with pytest.raises(ValueError, match="a step with k = 3,400 would take about"):
+        quick(model, images[:2], k=3400, epochs=1)
 
 
 def test_held_out_images_take_no_memory_that_grows_with_k():
