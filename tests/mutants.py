@@ -35,7 +35,7 @@ TESTS = {
     "layers": "minimal gradients",
     "bernoulli": "minimal densities gradients",
     "gaussian": "minimal densities gradients derivations/0*",
-    "networks": "minimal gradients evaluation params",
+    "networks": "minimal model gradients evaluation params",
     "log_weights": "minimal densities gradients estimators",
     "subsampling": "subsampling estimators schedule",
     "bounds": "bounds minimal estimators registry",
