@@ -10,6 +10,7 @@ from minivae.engine import batching
 from minivae.engine.registry import CLOSED_FORMS, bound_names
 from minivae.experiments import oracle
 from minivae.gradcheck import check_pieces, examples, small_model
+from minivae.gradient import gradient
 from minivae.log_weights import log_weights_backward, log_weights_forward
 from minivae.networks import encoder_backward, encoder_forward
 from minivae.subsampling import kept_rows
@@ -27,6 +28,19 @@ def assert_all(checks):
         assert check.error <= TOLERANCE, (
             f"{check.name}: analytic {check.analytic!r}, numeric {check.numeric!r}"
         )
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_without_a_scale_it_is_the_sum_over_images(closed):
+    model, x, eps = small_model("numpy", *DEPTHS["one layer"])
+    grads, B = model.params.zeros(), len(x)
+    if closed:
+        CLOSED_FORMS["elbo_kl"].function(model, x, eps, grads)
+    else:
+        gradient(model, x, eps, mv.BOUNDS["elbo"], mv.ESTIMATORS["reparam"], grads)
+    bound = "elbo_kl" if closed else "elbo"
+    _, of_mean = mv.bound_and_grad(model, x, eps, bound)
+    np.testing.assert_allclose(grads.vector, B * of_mean.vector, 1e-12, 1e-14)
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
