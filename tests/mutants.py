@@ -81,6 +81,11 @@ EQUIVALENT = {
         " np.where(dead[:, None], 1, log_w))",
     ): UNUSED,
     (
+        "evaluation",
+        "IMAGES, SAMPLES = ({'cpu': 50, 'cuda': 1000}, 20)  ->  "
+        "IMAGES, SAMPLES = ({'cpu': 51, 'cuda': 1000}, 20)",
+    ): "it decides on time alone",
+    (
         "estimators",
         "VIMCO_NUMBERS = 2 ** 20  ->  VIMCO_NUMBERS = 2 ** 21",
     ): "it decides on memory alone",
