@@ -96,10 +96,10 @@ def measure(
     k,
     rows=None,
     *,
-    seed=0,
+    seed,
+    partial,
+    progress,
     bound_sizes=BOUND_SIZES,
-    partial=None,
-    progress=True,
 ):
     """What `evaluate` measures of each image, before the means over images are taken.
 
@@ -110,7 +110,7 @@ def measure(
     rows : slice, optional
         Only these images. All arrays are zero for the others, so the sum of what was
         measured of two parts is that of both.
-    partial : path-like, optional
+    partial : path-like or None
         As for `evaluate`, but the file is left.
 
     Returns

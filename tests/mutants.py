@@ -86,6 +86,11 @@ EQUIVALENT = {
         "IMAGES, SAMPLES = ({'cpu': 51, 'cuda': 1000}, 20)",
     ): "it decides on time alone",
     (
+        "evaluation",
+        "bounds[size][rows] = to_host(value.reshape(len(log_w), -1).mean(axis=1))  ->  "
+        "bounds[size][rows] = to_host(value.reshape(len(log_w), -2).mean(axis=1))",
+    ): RESHAPED,
+    (
         "estimators",
         "VIMCO_NUMBERS = 2 ** 20  ->  VIMCO_NUMBERS = 2 ** 21",
     ): "it decides on memory alone",
@@ -212,13 +217,14 @@ def sample(number, seed):
     """``number`` mutants: of each file in proportion to how many it has, and four at
     least. (file, line number, source), the original first in its unparsed form.
     """
-    rng, of_file = np.random.default_rng(seed), {}
+    of_file = {}
     for file in TESTS:
         source = (ROOT / "minivae" / f"{file}.py").read_text(encoding="utf-8")
         of_file[file] = mutants(source)
     total, chosen = sum(map(len, of_file.values())), []
     for file, there in of_file.items():
         n = min(len(there), max(4, round(number * len(there) / total)))
+        rng = np.random.default_rng([seed, *file.encode()])  # whatever others hold
         picked = sorted(rng.choice(len(there), n, replace=False))
         chosen += [(file, *there[i]) for i in picked]
     return chosen, total
