@@ -44,7 +44,7 @@ TESTS = {
     "model": "minimal params bad_input densities evaluation training",
     "adam": "schedule minimal params bad_input training derivations/11*",
     "settings": "schedule training bad_input",
-    "evaluation": "evaluation bad_input",
+    "evaluation": "evaluation partial bad_input",
     "training": "schedule training recording threads bad_input",
     "kernels/average": "kernels schedule",
     "kernels/adam": "kernels minimal training",
