@@ -38,7 +38,7 @@ TESTS = {
     "networks": "minimal model gradients evaluation params",
     "log_weights": "minimal densities gradients estimators",
     "subsampling": "subsampling estimators schedule",
-    "bounds": "bounds minimal estimators registry",
+    "bounds": "bounds minimal densities estimators registry",
     "estimators": "estimators gradients registry",
     "gradient": "minimal gradients estimators registry bad_input",
     "model": "minimal model params bad_input densities evaluation training",
@@ -92,6 +92,21 @@ EQUIVALENT = {
         "bounds[size][rows] = to_host(value.reshape(len(log_w), -1).mean(axis=1))  ->  "
         "bounds[size][rows] = to_host(value.reshape(len(log_w), -2).mean(axis=1))",
     ): RESHAPED,
+    (
+        "bounds",
+        "pivot, log_w = (np.where(dead, 0, pivot), np.where(dead[:, None], 0, log_w))"
+        "  ->  pivot, log_w = (np.where(dead, 1, pivot),"
+        " np.where(dead[:, None], 0, log_w))",
+    ): UNUSED,
+    (
+        "bounds",
+        "rest = np.where(alone, 0, rest)  ->  rest = np.where(alone, 1, rest)",
+    ): UNUSED,
+    (
+        "estimators",
+        "baseline, n = (np.empty_like(log_w), max(1, VIMCO_NUMBERS // (B * K)))  ->  "
+        "baseline, n = (np.empty_like(log_w), max(2, VIMCO_NUMBERS // (B * K)))",
+    ): "it decides on memory alone",
     (
         "estimators",
         "VIMCO_NUMBERS = 2 ** 20  ->  VIMCO_NUMBERS = 2 ** 21",

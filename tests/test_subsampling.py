@@ -6,7 +6,7 @@ import pytest
 import minivae as mv
 from minivae.kernels import NAMES, load_ops
 from minivae.kernels.coefficients import above_rounding
-from minivae.subsampling import in_their_places, kept_rows, subsampled
+from minivae.subsampling import in_their_places, kept_rows, subsample, subsampled
 
 EPS = np.finfo(np.float32).eps
 
@@ -62,6 +62,14 @@ def test_rows_in_their_places(rows):
     placed = in_their_places(whole[rows], rows, 6)
     np.testing.assert_array_equal(placed[rows], whole[rows])
     assert (np.delete(placed, rows, axis=0) == 0).all() and placed.shape == (6, 2)
+
+
+def test_a_uniform_number_of_zero_draws_no_sample_of_weight_zero():
+    theta = np.array([[0.0, 1, 3], [2, 0, 2]])
+    how = {"backward": "single", "tau": 0.1, "uniform": np.zeros((2, 1))}
+    np.testing.assert_array_equal(
+        subsample(theta, theta, **how), [[0, 4, 0], [2, 0, 0]]
+    )
 
 
 @pytest.fixture(scope="module")
