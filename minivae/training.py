@@ -274,7 +274,9 @@ def run_epochs(training, run, held_out, callback, progress):
             bar.set_postfix_str(f"epoch {epoch}{text}", refresh=False)
             bar.update((epoch - 1) * n + images_done - bar.n)
             if interrupted() and images_done < n:
-                kept = f"{epoch - 1} epochs are kept" if epoch > 1 else NOTHING_KEPT
+                kept = {1: NOTHING_KEPT, 2: "1 epoch is kept"}.get(
+                    epoch, f"{epoch - 1} epochs are kept"
+                )
                 raise KeyboardInterrupt(
                     f"stopped in epoch {epoch} after {images_done:,} of {n:,} images;"
                     f" {kept if run.folder else NOTHING_KEPT}"

@@ -366,6 +366,10 @@ TABLE = {
         lambda: model(x_sigma=0.5),
         "x_sigma is a positive number, for likelihood 'gaussian' only; got 0.5",
     ),
+    "model: x_sigma of zero": (
+        lambda: model(likelihood="gaussian", x_sigma=0.0),
+        "x_sigma is a positive number, for likelihood 'gaussian' only; got 0.0",
+    ),
     "model: x_mean range": (
         lambda: model(x_mean=np.full(4, 2.0)),
         "x_mean must lie in [0, 1]; got 2 to 2",

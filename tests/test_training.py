@@ -1,6 +1,8 @@
 """Training: pinned losses, runs that are killed and resumed, and runs that fail."""
 
+import _thread
 import inspect
+import io
 import os
 import re
 import signal
@@ -14,6 +16,7 @@ from functools import partial
 import numpy as np
 import pytest
 from scipy.special import logsumexp
+from tqdm import tqdm
 
 import minivae as mv
 from minivae import estimators, training
@@ -134,6 +137,30 @@ def test_history_and_files(tmp_path):
         "metrics.csv",
         "checkpoint.npz",
     }
+
+
+def test_what_the_history_and_the_bar_say(monkeypatch):
+    """The mean bound of the epoch's images, how long it took, and how many are done."""
+    real, values, bars = training.step_gradient, [], []
+
+    def step(setting, indices, *args):
+        value, grads = real(setting, indices, *args)
+        values.append(len(indices) * float(value))
+        return value, grads
+
+    def bar(show, **settings):
+        bars.append(tqdm(**settings, file=io.StringIO()))
+        return bars[0]
+
+    monkeypatch.setattr(training, "step_gradient", step)
+    monkeypatch.setattr(training, "progress_bar", bar)
+    start = time.perf_counter()
+    run = quick(*tiny())
+    whole = time.perf_counter() - start
+    means = [sum(epoch) / 50 for epoch in np.split(np.array(values), 3)]
+    np.testing.assert_allclose(run.history["bound"], means, rtol=1e-12)
+    assert min(run.history["seconds"]) > 0 and sum(run.history["seconds"]) < whole
+    assert bars[0].n == bars[0].total == 150
 
 
 @pytest.mark.parametrize("bound", ["iwae", "elbo"])
@@ -415,6 +442,24 @@ def start(folder, epochs):
 def final_params(folder):
     with np.load(folder / "checkpoint.npz") as file:
         return {key: file[key] for key in file if not key.startswith("history/seconds")}
+
+
+@pytest.mark.parametrize(
+    "epoch, kept",
+    [(1, "nothing is kept"), (2, "1 epoch is kept"), (3, "2 epochs are kept")],
+)
+def test_ctrl_c_says_what_is_kept(tmp_path, monkeypatch, epoch, kept):
+    real = training.step_gradient
+
+    def step(setting, indices, *when):
+        if when == (epoch, 2):
+            _thread.interrupt_main()
+        return real(setting, indices, *when)
+
+    monkeypatch.setattr(training, "step_gradient", step)
+    words = f"stopped in epoch {epoch} after 16 of 50 images; {kept}"
+    with pytest.raises(KeyboardInterrupt, match=words):
+        quick(*tiny(), folder=tmp_path)
 
 
 def test_ctrl_c_keeps_the_last_epoch(tmp_path):
