@@ -42,7 +42,7 @@ TESTS = {
     "estimators": "estimators gradients registry",
     "gradient": "minimal gradients estimators registry bad_input",
     "model": "minimal model params bad_input densities evaluation training",
-    "adam": "schedule minimal params bad_input training derivations/11*",
+    "adam": "schedule minimal params bad_input device training derivations/11*",
     "settings": "schedule training bad_input",
     "evaluation": "evaluation partial bad_input",
     "training": "schedule training recording threads origin report bad_input",

@@ -1,5 +1,8 @@
 """What a model answers without training, and its file."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.special import expit, logsumexp
@@ -7,6 +10,7 @@ from scipy.special import expit, logsumexp
 import minivae as mv
 from minivae.experiments import oracle
 
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 X = (np.random.default_rng(0).random((7, 6)) < 0.5) * 1.0
 
 
@@ -103,6 +107,13 @@ def test_reconstruct():
 def test_one_image_has_the_bound_that_it_has_among_others(likelihood):
     model = model_of(likelihood=likelihood)
     np.testing.assert_allclose(model.bound(X[:1], 4), model.bound(X, 4)[:1], 1e-12)
+
+
+def test_it_says_what_it_is():
+    model = model_of(**TWO)
+    n = sum(array.size for array in model.params.values())
+    want = f"VAE 6-4-5-(3)-3-(2), bernoulli, float64, on cpu: {n:,} parameters"
+    assert repr(model) == want
 
 
 # One file
@@ -221,3 +232,19 @@ def test_no_file(tmp_path):
     (tmp_path / "text.npz").write_text("no zip")
     with pytest.raises(ValueError, match="not a model"):
         mv.VAE.load(tmp_path / "text.npz")
+
+
+def test_the_trained_model():
+    """What comes with minivae: at most 1 MB, and as good as its page says."""
+    path = mv.model.TRAINED
+    assert path.stat().st_size < 2**20
+    model, images = mv.VAE.load(), mv.load("mnist").test_images[:200]
+    result = mv.evaluate(model, images, 200, progress=False)
+    assert result.nll < 90
+    cells = json.loads((RESULTS / "table1" / "table1.json").read_text())["rows"]
+    (row,) = (
+        row for row in cells
+        if (row["cell"], row["preset"], row["seed"]) == ("mnist-1-iwae-5", "fast", 0)
+    )  # fmt: skip
+    assert result.active_units == row["active_units"]
+    assert np.isclose(row["nll"], 85.6, atol=0.5)
