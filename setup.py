@@ -15,7 +15,10 @@ setup(
     license_files=["LICENSE", "minivae/data/README.md"],
     python_requires=">=3.11",
     packages=find_packages(include=["minivae", "minivae.*"]),
-    package_data={"minivae": ["py.typed"], "minivae.data": ["*.gz", "README.md"]},
+    package_data={
+        "minivae": ["py.typed"],
+        "minivae.data": ["*.gz", "*.npz", "README.md"],
+    },
     install_requires=["numpy", "numba", "scipy", "matplotlib", "tqdm", "threadpoolctl"],
     extras_require={
         # numba-cuda, up to 0.30.4, is not for NumPy 2.5 (minivae/kernels/device.py)

@@ -2,6 +2,7 @@
 
 import _thread
 import json
+import os
 import re
 from dataclasses import replace
 
@@ -271,6 +272,18 @@ def test_quiet(small, tmp_path, capsys):
     assert code == 2 and "a whole number from 1 on" in err
     code, out, err = run(capsys, *TRAIN, tmp_path, "--epochs", 3)
     assert "epoch 3: bound" in out and re.match(r"epoch 3 of 3: iwae -\d", err)
+
+
+def test_without_a_run_the_model_that_comes_along_is_drawn_from(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, "sample", "--n", 4)[0] == 0
+    assert run(capsys, "sample", "--between", 0, 1)[0] == 0
+    assert sorted(os.listdir(tmp_path)) == ["interpolation.png", "samples.png"]
+    for option in (["--average"], ["--data", "mnist"]):
+        code, _, err = run(capsys, "sample", *option)
+        assert code == 2 and f"{option[0]} is for a run, and none is given" in err
 
 
 def test_too_many_samples_for_a_picture(small, tmp_path, capsys):

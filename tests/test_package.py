@@ -108,7 +108,7 @@ def test_sdist_and_wheel(tmp_path):
     there = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "minivae").rglob("*")
-        if path.suffix in (".py", ".gz", ".md", ".typed")
+        if path.suffix in (".py", ".gz", ".npz", ".md", ".typed")
     }
     assert shipped == there
     assert list(tmp_path.glob("minivae-*.tar.gz"))
