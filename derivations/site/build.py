@@ -48,12 +48,12 @@ class Layout:
         if path.suffix == ".py" and file.startswith("minivae/"):
             return f"source/{file.removesuffix('.py')}.html"
         if path.suffix == ".md":
-            text = path.read_text(encoding="utf-8")
-            self.write(
-                f"results/{path.parent.name}_{path.name}",
-                ORPHAN + text,
-            )
-            return f"results/{path.parent.name}_{path.stem}.html"
+            text, name = path.read_text(encoding="utf-8"), f"results/{path.parent.name}"
+            self.write(f"{name}/{path.name}", ORPHAN + text)
+            for picture in path.parent.glob("*.png"):
+                if f"({picture.name})" in text:
+                    shutil.copy(picture, self.folder / name)
+            return f"{name}/{path.stem}.html"
         copy = self.files / "files" / file
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
