@@ -92,6 +92,11 @@ EQUIVALENT = {
         "real, single = (a.dtype.type, a.itemsize == 5)",
     ): "float32 by the library's exponential: the same numbers, only slower",
     (
+        "training",
+        "bar.set_postfix_str(f'epoch {epoch}{text}', refresh=False)  ->  "
+        "bar.set_postfix_str(f'epoch {epoch}{text}', refresh=True)",
+    ): "how often the bar is drawn",
+    (
         "evaluation",
         "IMAGES, SAMPLES = ({'cpu': 50, 'cuda': 1000}, 20)  ->  "
         "IMAGES, SAMPLES = ({'cpu': 51, 'cuda': 1000}, 20)",

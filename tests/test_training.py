@@ -724,8 +724,10 @@ def test_a_test_bound_that_is_not_finite_is_said(tmp_path, monkeypatch, value):
     )
     model, images = tiny()
     message = f"epoch 2: the bound of the test images is {value}"
-    with pytest.warns(UserWarning, match=message):
-        quick(model, images, epochs=2, test_images=images, folder=tmp_path)
+    with pytest.warns(UserWarning, match=message) as seen:
+        mv.train(model, images, k=3, batch=8, epochs=2, progress=False,
+                 test_images=images, folder=tmp_path)  # fmt: skip
+    assert seen[0].filename == __file__  # where train was called
     run = quick(model, images, epochs=3, test_images=images, folder=tmp_path)
     assert len(run.history["test_bound"]) == 3
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
