@@ -97,6 +97,10 @@ EQUIVALENT = {
         "bar.set_postfix_str(f'epoch {epoch}{text}', refresh=True)",
     ): "how often the bar is drawn",
     (
+        "kernels/softmax",
+        "m = 0.0  ->  m = 0.01",
+    ): "exp(-inf less any number) is 0",
+    (
         "evaluation",
         "IMAGES, SAMPLES = ({'cpu': 50, 'cuda': 1000}, 20)  ->  "
         "IMAGES, SAMPLES = ({'cpu': 51, 'cuda': 1000}, 20)",
