@@ -97,6 +97,11 @@ EQUIVALENT = {
         "bar.set_postfix_str(f'epoch {epoch}{text}', refresh=True)",
     ): "how often the bar is drawn",
     (
+        "kernels/noise",
+        "u = uniform_numba(key, first + i, 1, n, step, stream)  ->  "
+        "u = uniform_numba(key, first + i, 2, n, step, stream)",
+    ): "the second row is drawn and not used",
+    (
         "kernels/softmax",
         "m = 0.0  ->  m = 0.01",
     ): "exp(-inf less any number) is 0",

@@ -439,6 +439,15 @@ def test_the_ends_of_a_word():
     np.testing.assert_allclose(turns, [np.cos(angle), np.sin(angle)], atol=3e-7)
 
 
+def test_the_smallest_word_of_the_reference(monkeypatch):
+    """Its logarithm is of half a step, and not of zero or less."""
+    zeros = [np.zeros((1, 1), np.uint64)] * 4
+    monkeypatch.setattr(noise, "words_numpy", lambda *counter: zeros)
+    z = noise.normal_numpy((0, 0), 0, 1, 4, 0, 0)
+    r = np.sqrt(2 * 33 * np.log(2))
+    np.testing.assert_allclose(z, [[r, 0, r, 0]], rtol=1e-6)
+
+
 def test_short_series_are_long_enough():
     """The polynomials in the place of the library's functions, all over their ranges:
     so near that a term less, or a coefficient that is 1 % off, shows.
