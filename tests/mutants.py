@@ -274,7 +274,7 @@ def sample(number, seed):
 
 def copy_of_project(folder):
     for name in ("minivae", "tests", "derivations", "benchmarks"):
-        skip = shutil.ignore_patterns("results", "*.png")
+        skip = shutil.ignore_patterns("*.png")
         shutil.copytree(ROOT / name, folder / name, ignore=skip)
     for name in ("conftest.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, folder / name)
