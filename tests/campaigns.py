@@ -28,7 +28,6 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
 import zipfile
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -63,8 +62,6 @@ def in_child(work, kill_after=None):
             said, code = "", error.code
         except BaseException as error:
             said = f"{type(error).__name__}: {error}"
-            if os.environ.get("TRACEBACKS"):
-                traceback.print_exc()
         with suppress(OSError):
             os.write(write, said.encode()[:60_000])
         os._exit(code or 0)
@@ -107,8 +104,8 @@ def kills(scratch, number=200):
     for cell, (estimator, depth) in enumerate(cells):
         what = f"{estimator}, {depth} layers"
 
-        def work(folder, estimator=estimator, depth=depth):
-            return in_child(lambda: train(folder, estimator, depth))
+        def work(folder, kill_after=None, estimator=estimator, depth=depth):
+            return in_child(lambda: train(folder, estimator, depth), kill_after)
 
         start = time.perf_counter()
         code, said, _ = work(scratch / f"{cell}")
@@ -119,10 +116,7 @@ def kills(scratch, number=200):
         while mine < -(-number // len(cells)):
             folder, in_a_row, wrong = scratch / f"{cell}-{mine}", 0, None
             while in_a_row < 4:
-                code, said, _ = in_child(
-                    lambda folder=folder: train(folder, estimator, depth),
-                    kill_after=rng.uniform(0, seconds),
-                )
+                code, said, _ = work(folder, kill_after=rng.uniform(0, seconds))
                 if code != -signal.SIGKILL:
                     break
                 in_a_row += 1
@@ -343,7 +337,6 @@ def damaged(kind, scratch, number=300):
         elif code and (path.name not in text or "\n" in text):
             wrong = f"not one line that names the file: {said}"
         if wrong:
-            (scratch / f"failed-{trial}").write_bytes(path.read_bytes())
             failed.append(f"{kind} {trial}: {wrong[:300]}")
     return number, failed
 

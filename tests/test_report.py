@@ -60,9 +60,7 @@ WHERE = [
 ]
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/dev/full"), reason="this system has no /dev/full"
-)
+@needs_full
 @pytest.mark.parametrize("where", [*WHERE[:3], *map(slow, WHERE[3:])])
 def test_a_run_ends_well_wherever_its_words_go(main, tmp_path, where):
     """And its code is 0 only because it has ended."""
@@ -77,9 +75,7 @@ def test_a_run_ends_well_wherever_its_words_go(main, tmp_path, where):
     assert (tmp_path / "run/evaluation_20_images_k_5.json").exists()
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/dev/full"), reason="this system has no /dev/full"
-)
+@needs_full
 @pytest.mark.parametrize("where", [*WHERE, ""])
 def test_what_is_refused_is_2_wherever_it_is_said(main, tmp_path, where):
     result = shell(f"{main} evaluate {tmp_path} {where}; exit ${{PIPESTATUS[0]}}")

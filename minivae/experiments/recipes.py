@@ -20,6 +20,7 @@ from ..training import train
 from .common import check_row
 from .pool import Job, processes, run_jobs
 from .progress import progress_of
+from .tables import epochs_of
 
 OBJECTIVES = {"vae-1": ("elbo", 1), "iwae-5": ("iwae", 5)}
 SEEDS, VALIDATION, WEIGHTS = (0, 1), 10_000, 500
@@ -57,9 +58,9 @@ RECIPES = {
     "reparam": {"estimator": "reparam"},
     "averaged parameters": {"average": 0.999},
     "100 epochs": {"epochs": 100},
-    "100 epochs, batch 20, rate 1.5e-3": {
-        **{"epochs": 100, "batch": 20, "learning_rate": 1.5e-3}
-    },
+    "100 epochs, batch 20, rate 1.5e-3": dict(
+        epochs=100, batch=20, learning_rate=1.5e-3
+    ),
 }
 
 
@@ -77,13 +78,12 @@ def reproduce_recipes(folder):
     """
     folder, jobs, runs = Path(folder), {}, {}
     for seed in SEEDS:
-        for recipe, changes in RECIPES.items():
+        for recipe in RECIPES:
             for model in OBJECTIVES:
                 name = f"{recipe}, {model}, seed {seed}"
                 path = folder_of(folder, recipe, model, seed)
-                epochs = len(changes.get("stages", ())) or (BASE | changes)["epochs"]
                 jobs[name] = Job(train_recipe, (path, recipe, model, seed))
-                runs[name] = path, epochs
+                runs[name] = path, epochs_of(settings_of(recipe))
     with progress_of(runs) as watch:
         try:
             run_jobs(jobs, partial(processes, 2, 1), 1, watch)
@@ -97,19 +97,22 @@ def folder_of(folder, recipe, model, seed):
     return folder / f"{recipe.replace(', ', '-').replace(' ', '-')}-{model}-seed{seed}"
 
 
+def settings_of(recipe):
+    """The arguments of `minivae.train`; stages say the epochs and the rates, too."""
+    settings = BASE | RECIPES[recipe]
+    if "stages" in settings:
+        for name in ("epochs", "learning_rate", "schedule"):
+            settings.pop(name)
+    return settings
+
+
 def train_recipe(folder, recipe, model, seed):
     """Train a model by a recipe, and measure it, each unless it is done."""
     if (folder / "evaluation.json").exists():
         return
     data = load("mnist", validation=VALIDATION)
     rng, images = np.random.default_rng(seed), data.train_images
-    settings = BASE | RECIPES[recipe]
-    if "stages" in settings:
-        settings = {
-            name: value
-            for name, value in settings.items()
-            if name not in ("epochs", "learning_rate", "schedule")
-        }
+    settings = settings_of(recipe)
     bound, k = OBJECTIVES[model]
     run = train(
         VAE(784, rng=rng, x_mean=images.mean(axis=0)), images, bound, k, seed=seed,
