@@ -166,6 +166,21 @@ def test_active_units_are_sorted(evaluation):
     assert axes.get_yscale() == "log"
 
 
+def test_units_over_epochs():
+    """A panel a run; the threshold, and a colour for each layer in the legend."""
+    one = {"epoch": [1, 2], "z1_1": [0.5, 0.9], "z1_2": [0.1, 1e-4]}
+    two = {"epoch": [3], "z1_1": [0.5], "z2_1": [0.2]}
+    figure = plots.units_over_epochs({"a": one, "b": two})
+    left, right = figure.axes
+    assert (left.get_title(), right.get_title()) == ("a", "b")
+    lines = left.get_lines()
+    np.testing.assert_array_equal(lines[1].get_ydata(), one["z1_2"])
+    np.testing.assert_array_equal(right.get_lines()[0].get_xdata(), [3])
+    (legend,) = figure.legends
+    labels = [text.get_text() for text in legend.texts]
+    assert labels == ["z_1", "threshold 0.01", "z_2"]
+
+
 def test_a_legend_covers_no_axes(evaluation):
     """And what both axes show stands in it once."""
     figure = plots.normalised_weights({"a": evaluation, "b": evaluation})

@@ -15,6 +15,7 @@ import minivae as mv
 from minivae import cli, data
 from minivae.commands import reproduce
 from minivae.data import Dataset
+from minivae.engine import files
 from minivae.engine.lock import writing_in
 from minivae.experiments import findings, progress, tables, tables_page
 from minivae.experiments.tables import PUBLISHED, TABLES, command_of, settings_of
@@ -51,7 +52,10 @@ def small(monkeypatch):
     def draw(what, path, *more):
         drawn[path.name] = what
 
-    for name in ("active_units", "bound_against_k", "learning_curves", "samples"):
+    for name in (
+        *("active_units", "bound_against_k", "learning_curves", "samples"),
+        "units_over_epochs",
+    ):
         monkeypatch.setattr(mv.plots, name, draw)
     monkeypatch.setattr(mv.plots, "draw_model", lambda *args: None)
     yield drawn
@@ -376,7 +380,7 @@ def test_report(small, tmp_path, capsys):
     for table in TABLES:
         page = (to / table / "table.md").read_text()
         names = re.findall(r"\]\((.*)\)$", page, re.M)
-        assert {*names} <= small.keys() and len(names) == int(table[-1]) + 3
+        assert {*names} <= small.keys() and len(names) == int(table[-1]) + 4
         kept = json.loads((to / table / f"{table}.json").read_text())
         rows |= {row["cell"]: row for row in kept["rows"]}
     assert rows.keys() == CELLS.keys()
@@ -404,12 +408,37 @@ def test_report(small, tmp_path, capsys):
         "VAE, k = 1": [1, 2],
         "VAE, k = 1 -> IWAE, k = 50": [3, 4],
     }
+    units = small["fast-from-mnist-1-vae-1-units_over_epochs.png"]
+    for label, columns in units.items():
+        assert columns["epoch"] == curves[label]["epoch"] and len(columns) == 1 + 5
+    assert row["unit_variances"] == [found.unit_variances[0].tolist()]
+    history = mv.load_run(out / "fast/mnist-1-vae-1/seed0").history
+    assert row["last_bounds"] == {
+        name: history[name][-1] for name in ("bound", "test_bound")
+    }
     assert empty["mnist-2-vae-5"] == "trained, but not evaluated"
     assert (
         empty["mnist-1-iwae-50"]
         == "schedule was constant, is cosine in preset fast now"
     )
     assert len(empty) == len(CELLS) - 2
+
+
+def test_the_units_are_watched(small, tmp_path, capsys):
+    """A row an epoch, as `evaluate` measures it; a resumed run replaces its rows."""
+    run(capsys, "table1", "--cells", "mnist-2-vae-1", "--out", tmp_path)
+    folder = tmp_path / "fast/mnist-2-vae-1/seed0"
+    columns = files.columns_of(folder / tables.UNITS)
+    model, images = mv.load_run(folder).model, data.load("mnist").test_images
+    expected = mv.evaluate(model, images, 1, progress=False).unit_variances
+    assert columns.pop("epoch") == [1, 2]
+    assert [values[-1] for values in columns.values()] == [*np.concatenate(expected)]
+    assert list(columns) == [f"z1_{i}" for i in range(1, 5)] + ["z2_1", "z2_2", "z2_3"]
+    before = (folder / tables.UNITS).read_bytes()
+    (folder / "checkpoint.npz").unlink()
+    (folder / "config.json").unlink()
+    run(capsys, "table1", "--cells", "mnist-2-vae-1", "--out", tmp_path)
+    assert (folder / tables.UNITS).read_bytes() == before
 
 
 def test_report_says_how_far_a_run_is(small, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 new one, and never a half; and files read that are what they seem.
 """
 
+import csv
 import errno
 import json
 import os
@@ -125,3 +126,10 @@ def write_csv(path, history):
     """``history``, a dict of equally long columns, as CSV with a header."""
     rows = [history, *(map(repr, row) for row in zip(*history.values()))]
     write_text(path, "\n".join(",".join(row) for row in rows))
+
+
+def columns_of(path):
+    """What `write_csv` wrote: column -> numbers; empty where there is no file."""
+    lines = path.read_text().splitlines() if path.exists() else [""]
+    names, *rows = csv.reader(lines)
+    return {name: [*map(float, column)] for name, column in zip(names, zip(*rows))}

@@ -31,7 +31,8 @@ from .tables import (
 ERRORS = 2  # standard errors that a difference must have, or it is undecided
 OUT, DATA = Path("runs/tables"), Path("omniglot.npz")  # in a row's command
 OF_EVALUATION = ("nll", "nll_se", "bounds", "active_units", "images")
-OF_RUN = ("difference", "epochs", "seconds", "processor", "versions")
+OF_RUN = ("unit_variances", "difference", "epochs", "last_bounds", "seconds")
+OF_MACHINE = ("processor", "versions")
 
 
 @dataclass
@@ -93,16 +94,21 @@ def row_of(cell, preset, seed, found):
         "command": command_of(cell, preset=preset, seed=seed, out=OUT, data_path=DATA),
     }
     if not isinstance(found, Result):
-        return row | dict.fromkeys(OF_EVALUATION + OF_RUN) | {"reason": found}
+        missing = dict.fromkeys(OF_EVALUATION + OF_RUN + OF_MACHINE)
+        return row | missing | {"reason": found}
     run, evaluation = found.run, found.evaluation
     seconds, machine = run.history["seconds"], run.folder / "machine.json"
     values = {name: getattr(evaluation, name) for name in OF_EVALUATION}
     values |= {
+        "unit_variances": [layer.tolist() for layer in evaluation.unit_variances],
         "difference": None if nll is None else evaluation.nll - nll,
         "epochs": len(seconds),
+        "last_bounds": {
+            column: run.history[column][-1] for column in ("bound", "test_bound")
+        },
         # an epoch that was paused took longer than it takes
         "seconds": len(seconds) * median(seconds),
-        **dict.fromkeys(("processor", "versions")),
+        **dict.fromkeys(OF_MACHINE),
         **(read_json(machine) if machine.exists() else {}),  # by hand there is none
     }
     return row | values | {"reason": None}

@@ -1,6 +1,5 @@
 """What is shown of runs that others train: their folders say how far they are."""
 
-import csv
 import re
 import sys
 import time
@@ -9,18 +8,11 @@ from statistics import median
 
 from tqdm import tqdm
 
+from ..engine.files import columns_of
 from ..engine.report import progress_bar, say
 
 EVERY = 60  # seconds between two lines about a run, where there is no terminal
 RECENT = 10  # epochs, by whose time that of the next ones is guessed
-
-
-def history_of(folder):
-    """The history in a run's folder: column -> numbers; empty where there is none."""
-    path = folder / "metrics.csv"
-    lines = path.read_text().splitlines() if path.exists() else [""]
-    names, *rows = csv.reader(lines)
-    return {name: [*map(float, column)] for name, column in zip(names, zip(*rows))}
 
 
 def expected_end(history, epochs):
@@ -66,7 +58,7 @@ def progress_of(runs):
                     show=True,
                     bar_format="{desc} {bar} {n_fmt}/{total_fmt} {postfix}",
                 )
-            history = history_of(folder) if folder else {}
+            history = columns_of(folder / "metrics.csv") if folder else {}
             if not history:
                 continue
             epoch, now = history["epoch"][-1], time.monotonic()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from time import sleep
 
@@ -18,9 +18,9 @@ import numpy as np
 from ..data import load
 from ..engine.batching import even_slices
 from ..engine.checks import check_seed
-from ..engine.files import write_json
+from ..engine.files import columns_of, write_csv, write_json
 from ..engine.machine import processor, versions
-from ..evaluation import images_seen, measure, summary_of
+from ..evaluation import evaluate, images_seen, measure, summary_of
 from ..model import NLL_NAMES, VAE
 from ..presets import ARCHITECTURES, PRESETS
 from ..results import Evaluation
@@ -33,6 +33,7 @@ WEIGHTS = 5000  # of an image, by which NLL is measured
 AS_PUBLISHED = ("burda", "short")  # presets that keep the paper's estimator
 PARTS = 8  # of the test images, each a job
 SEEDS = {"binarize_seed": 0, "seed": 0}  # of an evaluation
+UNITS, WATCHED = "unit_variances.csv", 1000  # by how many test images
 LOCKED = 5.0  # seconds between two looks at a folder in which another writes
 
 
@@ -181,6 +182,7 @@ def train_cell(cell, preset, settings, seed, out, data_path):
                 folder=folder,
                 data=data,
                 test_images=data.test_images,
+                callback=partial(keep_unit_variances, data.test_images[:WATCHED]),
                 progress=False,
             )
             break
@@ -190,6 +192,23 @@ def train_cell(cell, preset, settings, seed, out, data_path):
     if not path.exists():
         packages = versions("minivae", "numpy", "numba", "scipy")
         write_json(path, {"processor": processor(), "versions": packages})
+
+
+def keep_unit_variances(images, run):
+    """After an epoch: a row with each unit's variance (eq. 12.3), beside the run's other
+    files, for the picture of when it became active or stopped being so.
+    """
+    path, epoch = run.folder / UNITS, run.history["epoch"][-1]
+    kept = columns_of(path)
+    epochs = [int(one) for one in kept.get("epoch", []) if one < epoch]
+    columns = {"epoch": [*epochs, epoch]}
+    layers = evaluate(run.model, images, 1, progress=False).unit_variances
+    for l, variances in enumerate(layers, start=1):
+        for unit, variance in enumerate(variances, start=1):
+            name = f"z{l}_{unit}"
+            before = kept.get(name, [])[: len(epochs)]
+            columns[name] = [*before, float(variance)]
+    write_csv(path, columns)
 
 
 def evaluate_cell(cell, preset, seed, out, data_path, weights, part=None):

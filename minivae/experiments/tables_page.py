@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import plots
-from ..engine.files import write_json, write_text
+from ..engine.files import columns_of, write_json, write_text
 from ..presets import PRESETS
 from .findings import ERRORS, Result, claims, find, ordering, row_of, seeds_of, words_of
-from .tables import WEIGHTS, select
+from .tables import UNITS, WEIGHTS, select
 
 SAMPLES = 50  # in a model's picture
 
@@ -67,14 +67,25 @@ def draw(preset, results, to):
     names = []
     for group, cells in groups.items():
         evaluations = {words_of(cell): first[cell].evaluation for cell in cells}
-        histories = {words_of(cell): history_of(cell, first) for cell in cells}
+        histories = {
+            words_of(cell): counted_on(cell, first, first[cell].run.history)
+            for cell in cells
+        }
+        watched = {cell: columns_of(first[cell].run.folder / UNITS) for cell in cells}
+        units = {
+            words_of(cell): counted_on(cell, first, columns)
+            for cell, columns in watched.items()
+            if columns
+        }
         for name, what in (
             ("learning_curves", histories),
+            ("units_over_epochs", units),
             ("active_units", evaluations),
             ("bound_against_k", evaluations),
         ):
-            names.append(f"{group}-{name}.png")
-            getattr(plots, name)(what, to / names[-1])
+            if what:
+                names.append(f"{group}-{name}.png")
+                getattr(plots, name)(what, to / names[-1])
     for cell, found in first.items():
         names.append(f"{preset}-{cell.name}-samples.png")
         rng = np.random.default_rng(0)
@@ -82,11 +93,10 @@ def draw(preset, results, to):
     return names
 
 
-def history_of(cell, results):
-    """A run's history, whose epochs are counted on from those of its first stage."""
-    history = results[cell].run.history
+def counted_on(cell, results, columns):
+    """Columns of a run whose epochs are counted on from those of its first stage."""
     before = len(results[cell.origin].run.history["epoch"]) if cell.origin else 0
-    return history | {"epoch": [before + epoch for epoch in history["epoch"]]}
+    return columns | {"epoch": [before + epoch for epoch in columns["epoch"]]}
 
 
 def page_of(table, rows, orderings, pictures):

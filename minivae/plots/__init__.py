@@ -12,6 +12,7 @@ from .curves import (
     normalised_weights,
     signal_to_noise,
     small_multiples,
+    units_over_epochs,
 )
 from .grids import (
     MOST_TILES,
@@ -49,4 +50,5 @@ __all__ = [
     "signal_to_noise",
     "small_multiples",
     "traversal",
+    "units_over_epochs",
 ]

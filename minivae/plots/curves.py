@@ -65,6 +65,27 @@ def active_units(evaluations, path=None):
     return finished(figure, path)
 
 
+def units_over_epochs(variances, path=None):
+    """The variance of each unit's E_q[z|x] after each epoch, a panel for each label
+    (label -> columns: "epoch", and one a unit, "z1_1"); a colour for each layer.
+    """
+    figure = new_figure(max(6, 3.5 * len(variances)))
+    panels = figure.subplots(1, len(variances), squeeze=False, sharey=True)[0]
+    for axes, (label, columns) in zip(panels, variances.items()):
+        for name, values in columns.items():
+            if name != "epoch":
+                layer = int(name[1 : name.index("_")])
+                style = {"color": f"C{layer - 1}", "linewidth": 0.6}
+                axes.plot(columns["epoch"], values, **style, label=f"z_{layer}")
+        axes.axhline(ACTIVE, color="0.5", linestyle=":", label=f"threshold {ACTIVE}")
+        axes.set(title=label, xlabel="epoch", yscale="log")
+        axes.title.set_fontsize("small")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    panels[0].set_ylabel("variance of E_q[z|x] over images")
+    legend_above(figure)
+    return finished(figure, path)
+
+
 def bound_against_k(evaluations, path=None):
     """The k-sample bound of each labelled Evaluation, from the same weights."""
     figure = new_figure()
