@@ -195,8 +195,8 @@ def train_cell(cell, preset, settings, seed, out, data_path):
 
 
 def keep_unit_variances(images, run):
-    """After an epoch: a row with each unit's variance (eq. 12.3), beside the run's other
-    files, for the picture of when it became active or stopped being so.
+    """Keep each unit's variance (eq. 12.3), a row an epoch, beside the run's files:
+    for the picture of when it became active, or ceased to be.
     """
     path, epoch = run.folder / UNITS, run.history["epoch"][-1]
     kept = columns_of(path)
