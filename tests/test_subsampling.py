@@ -70,6 +70,10 @@ def test_a_uniform_number_of_zero_draws_no_sample_of_weight_zero():
     np.testing.assert_array_equal(
         subsample(theta, theta, **how), [[0, 4, 0], [2, 0, 0]]
     )
+    how |= {"backward": "sparse", "tau": 4.0, "uniform": np.zeros((2, 3))}
+    np.testing.assert_array_equal(
+        subsample(theta, theta, **how), [[0, 4, 4 / 3], [2, 0, 2]]
+    )
 
 
 @pytest.fixture(scope="module")
