@@ -135,7 +135,7 @@ class VAE:
         for widths, L in zip(self.hidden_dims, self.latent_dims):
             chain += [*widths, L]
         least = 2 * sum(a * b for a, b in pairwise(chain))  # q's matrices and p's
-        if least > MOST_PARAMETERS or len(chain) > MOST_LAYERS:
+        if least > MOST_PARAMETERS or len(chain) - 1 > MOST_LAYERS:
             raise ValueError(
                 f"x_dim, hidden_dims and latent_dims make {least:,} parameters or more"
                 f" in {len(chain) - 1:,} layers; at most {MOST_PARAMETERS:,} in"

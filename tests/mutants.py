@@ -40,7 +40,7 @@ TESTS = {
     "subsampling": "subsampling estimators schedule",
     "bounds": "bounds minimal densities estimators registry",
     "estimators": "estimators gradients registry",
-    "gradient": "minimal gradients estimators registry bad_input",
+    "gradient": "minimal gradients estimators registry bad_input training",
     "model": "minimal model params bad_input densities evaluation training",
     "adam": "schedule minimal params bad_input device training derivations/11*",
     "settings": "schedule training bad_input",
@@ -82,6 +82,11 @@ EQUIVALENT = {
         "  ->  pivot, log_w = (np.where(dead, 0, pivot),"
         " np.where(dead[:, None], 1, log_w))",
     ): UNUSED,
+    (
+        "model",
+        "eps = self.to_device(rng.standard_normal(heads[0].shape, self.dtype))  ->  "
+        "eps = self.to_device(rng.standard_normal(heads[1].shape, self.dtype))",
+    ): "the mean and log sigma have one shape",
     (
         "kernels/matmul",
         "WORKSPACE = 32 * 2 ** 20  ->  WORKSPACE = 32 * 2 ** 21",

@@ -423,6 +423,15 @@ def test_bytes_and_tables_are_taken():
     assert all(bound == bounds[0] for bound in bounds)
 
 
+def test_as_many_layers_as_the_error_says():
+    """The most that are taken are taken: 999 hidden ones and the stochastic one."""
+    hidden = (1,) * 999
+    most = model(latent_dims=(1,), hidden_dims=(hidden,))
+    assert most.hidden_dims == (hidden,)
+    with pytest.raises(ValueError, match="1,001 layers; at most .* in 1,000 are"):
+        model(latent_dims=(1,), hidden_dims=((*hidden, 1),))
+
+
 def test_a_whole_number_is_a_seed():
     same = model(rng=np.random.default_rng(3)), model(rng=3), model(rng=np.int64(3))
     for other in same[1:]:
