@@ -2,14 +2,18 @@
 against each other.
 """
 
+import io
 import itertools
 
 import numpy as np
 import pytest
 from scipy import special, stats
+from tqdm import tqdm
 
 import minivae as mv
+from minivae import evaluation
 from minivae.engine.files import read_json, write_json
+from minivae.engine.noise import draw_eps
 from minivae.experiments import oracle
 
 
@@ -164,6 +168,37 @@ def test_the_same_seeds_give_the_same_figures():
     assert evaluation().summary() == first.summary()
     assert evaluation(seed=1).nll != first.nll
     assert evaluation(binarize_seed=1).nll != first.nll
+
+
+def test_the_weights_are_drawn_in_blocks_of_twenty():
+    """Whatever k: so the same seed gives the digits of a table again. In SciPy's
+    words.
+    """
+    model = tiny_model()
+    result = mv.evaluate(model, ALL_X, k=30, seed=4, progress=False)
+    images, z_dim = slice(0, 8), model.latent_dims[0]
+    blocks = [
+        draw_eps(model, 4, epoch=0, step=step, images=images, k=k)[0]
+        for step, k in ((0, 20), (1, 10))
+    ]
+    eps = [np.concatenate(blocks, axis=1)]
+    assert eps[0].shape == (8, 30, z_dim)
+    z = oracle.draw(model.params, ALL_X, eps)
+    log_w = oracle.log_p(model.params, ALL_X, z) - oracle.log_q(model.params, ALL_X, z)
+    expected = special.logsumexp(log_w, axis=1, b=1 / 30)
+    np.testing.assert_allclose(result.log_p, expected, rtol=1e-12)
+
+
+def test_the_bar_counts_images(monkeypatch):
+    bars = []
+
+    def bar(show, **settings):
+        bars.append(tqdm(**settings, file=io.StringIO()))
+        return bars[0]
+
+    monkeypatch.setattr(evaluation, "progress_bar", bar)
+    mv.evaluate(tiny_model(), np.tile(ALL_X, (9, 1)), k=2)  # a block and a half
+    assert bars[0].n == bars[0].total == 72
 
 
 def test_memory_does_not_grow_with_k():
