@@ -267,13 +267,14 @@ def test_log_weight(name, dtype, shape, scale):
 @pytest.mark.parametrize("name, dtype", CASES)
 @pytest.mark.parametrize("B, K", [(1, 1), (5, 3), (7, 45)])
 def test_coefficients(name, dtype, B, K):
-    """Sizes on either side of both limits, their signs, zeros, a row of zeros and NaN:
-    all versions decide alike, to the last bit.
+    """Sizes at both limits and on either side, their signs, zeros, a row of zeros and
+    NaN: all versions decide alike, to the last bit.
     """
     step = float(np.finfo(dtype).eps) / (2 * K)  # eq. 21.6
     least = float(np.finfo(dtype).tiny / np.finfo(dtype).eps)
     rng, arrays = np.random.default_rng(B), []
-    sizes = np.array([0, 0.9 * least, 1.1 * least, 0.9 * step, 1.1 * step, 1])
+    near = np.outer([least, step], [0.9, 1, 1.1]).ravel()
+    sizes = np.array([0, *near, 1])
     for _ in range(3):
         array = rng.choice(sizes, (B, K)) * rng.choice([-1, 1], (B, K))
         array[0, 0] = 1
