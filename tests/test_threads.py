@@ -145,17 +145,18 @@ def test_a_forked_child_has_threads_of_its_own():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_child_forked_amid_a_step_has_the_number_of_its_parent():
-    """The BLAS is at one thread then, and nobody in the child would put it back."""
-    begun, go_on = threading.Event(), threading.Event()
+def test_a_fork_waits_for_another_threads_step():
+    """During which the BLAS is at one thread, and its own handler of forks may hang."""
+    begun, done = threading.Event(), []
 
     def work(part):
         begun.set()
-        assert go_on.wait(30)
+        threading.Event().wait(0.2)
+        done.append(part)
 
     with threadpool_limits(2):
-        step = threading.Thread(target=threads.each, args=(work, [1, 2]))
-        step.start()
+        other = threading.Thread(target=threads.each, args=(work, [1, 2]))
+        other.start()
         assert begun.wait(30)
         child = os.fork()
         if child == 0:
@@ -163,10 +164,26 @@ def test_a_child_forked_amid_a_step_has_the_number_of_its_parent():
                 lib.get_num_threads() for lib in threads.controller().lib_controllers
             ]
             os._exit(threads.count() != 2 or set(limits) != {2})
-        go_on.set()
-        step.join()
+        assert len(done) == 2
+        other.join()
         assert os.waitpid(child, 0)[1] == 0
         assert threads.count() == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_step_may_fork():
+    """It does not wait for itself."""
+
+    def work(part):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        return os.waitpid(child, 0)[1]
+
+    with threadpool_limits(2):
+        assert threads.each(work, [1]) == [0]
+        assert threads.each(abs, [-1, -2]) == [1, 2]
 
 
 def test_bits_do_not_depend_on_another_threads_step():

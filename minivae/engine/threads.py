@@ -24,7 +24,6 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 LOCK = threading.Lock()  # held by the thread that computes with more than one core
 COMPUTING = ContextVar("COMPUTING", default=False)  # whether this thread does
-LIMITS = []  # while the BLAS is down to one thread: what puts its number back
 ASKED = []  # the number that `ask_for` was given last
 
 
@@ -40,19 +39,33 @@ def pool():
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="minivae")
 
 
-def forget_threads():
-    """A forked child has no threads, none that would release the lock, and none that
-    would put the number of the BLAS back.
+def wait_for_others():
+    """Before a fork: amid another thread's step OpenBLAS may hang in it, and the child
+    would keep the BLAS at one thread.
     """
+    if not COMPUTING.get():
+        LOCK.acquire()
+
+
+def let_others_go_on():
+    """After a fork, in the parent."""
+    if not COMPUTING.get():
+        LOCK.release()
+
+
+def forget_threads():
+    """A forked child has no threads, and none that would release the lock."""
     global LOCK
     LOCK = threading.Lock()
     pool.cache_clear()
-    while LIMITS:
-        LIMITS.pop().restore_original_limits()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=forget_threads)
+    os.register_at_fork(
+        before=wait_for_others,
+        after_in_parent=let_others_go_on,
+        after_in_child=forget_threads,
+    )
 
 
 def ask_for(threads):
@@ -94,8 +107,7 @@ def each(function, shards):
 
 def on_threads(function, shards):
     """`each` on the pool and this thread, the BLAS at one thread."""
-    LIMITS.append(controller().limit(limits=1))
-    try:
+    with controller().limit(limits=1):
         # each with this thread's context, which holds np.errstate
         others = [
             pool().submit(copy_context().run, function, shard) for shard in shards[1:]
@@ -104,9 +116,6 @@ def on_threads(function, shards):
             first = function(shards[0])
         finally:  # no thread still writes when this call ends
             results = [other.exception() or other.result() for other in others]
-    finally:
-        while LIMITS:
-            LIMITS.pop().restore_original_limits()
     for result in results:
         if isinstance(result, BaseException):
             raise result
