@@ -268,8 +268,19 @@ def test_an_npz_is_not_unpacked_to_see_that_it_is_too_large(tmp_path):
     assert peak < 2**24
 
 
+def test_a_gzipped_idx_is_not_unpacked_beyond_its_shape(tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(idx() + bytes(2**24), compresslevel=1))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="oversized"):
+        mv.load(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("name", ["own.npz", "chardata.mat"])
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.csv", "a-idx3", "chardata.mat"])
 def test_only_regular_files_are_read(tmp_path, name):
     path = tmp_path / name
     os.mkfifo(path)

@@ -173,7 +173,17 @@ def test_an_experiment_resumes(experiment, small, tmp_path, capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("experiment", MODULES)
-@pytest.mark.parametrize("damage", [{}, {"rows": 3}, {"rows": [7]}, {"nll": "x"}, []])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {},
+        {"rows": 3},
+        {"rows": [7]},
+        {"nll": "x"},
+        {"nll": 1.0, "training_seconds": 1.0, "active_units": []},
+        [],
+    ],
+)
 def test_damaged_results_are_refused_by_name(experiment, damage, small, tmp_path):
     path = tmp_path / f"{experiment}.json"
     if experiment == "estimators":

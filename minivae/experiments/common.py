@@ -44,10 +44,13 @@ def read_rows(path, columns):
 
 
 def check_row(path, what, row, columns):
-    """Refuse a ``row`` that has not these ``columns``, as `read_rows`."""
+    """Refuse a ``row`` that has not these ``columns``, as `read_rows`; nor is an empty
+    list one.
+    """
     for name, kind in columns.items():
         entry = row.get(name) if isinstance(row, dict) else None
-        if not isinstance(entry, (int, float) if kind is float else kind):
+        kinds = (int, float) if kind is float else kind
+        if not isinstance(entry, kinds) or entry == []:
             raise ValueError(
                 f"{path}: {what} has no {kind.__name__} called {name!r}; remove the"
                 " file, and it is measured again"
