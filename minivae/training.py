@@ -429,7 +429,7 @@ def nonfinite(training, epoch, step, value, grads, stepped=False):
     }
     bad = next(name for name, array in arrays.items() if not np.isfinite(array).all())
     advice = "a lower learning rate may help"
-    if (epoch, step) == (1, 1):
+    if (epoch, step) == (1, 1) and grads:  # and not at the end of that epoch
         images, sizes = training.images, {n: abs(p).max() for n, p in params.items()}
         largest, sigma = max(sizes, key=sizes.get), training.model.x_sigma
         advice = (

@@ -108,6 +108,13 @@ def test_a_planted_link_is_no_lock(tmp_path):
     assert (tmp_path / "victim").read_text() == "precious"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_no_lock(tmp_path):
+    os.mkfifo(tmp_path / NAME)
+    with pytest.raises(ValueError, match=r"\.lock: not a regular file"):
+        train(tmp_path)
+
+
 RACE = """
 import sys, numpy as np, minivae as mv
 model = mv.VAE(9, (2,), ((6,),), rng=np.random.default_rng(0))

@@ -401,6 +401,13 @@ def test_a_run_stops_at_the_step_that_a_checkpoint_could_not_hold(tmp_path, kern
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
+def test_a_step_that_was_too_large_is_the_learning_rates_fault():
+    """The only one of its epoch, too."""
+    model, images = tiny()
+    with pytest.raises(mv.NonFiniteError, match="parameter .* a lower learning rate"):
+        quick(model, images, batch=len(images), epsilon=1e-30, learning_rate=1e39)
+
+
 def test_a_spoiled_parameter_is_never_kept(monkeypatch, tmp_path):
     """The last step of an epoch may break a parameter: seen before it is saved."""
     real = mv.Adam.step
@@ -576,6 +583,7 @@ def test_only_what_differs_is_said(tmp_path):
         ("adam_t", np.int64(0), "adam_t must be 21; got 0"),
         ("adam_t", np.int64(10**18), "adam_t must be 21; got 1000"),
         ("adam_v/q1.mu.b", np.full(2, np.inf, np.float32), "holds NaN or infinity"),
+        ("adam_v/q1.mu.b", np.array([1, -1e-9], np.float32), "a negative mean of sq"),
         ("state/baseline", np.array(np.nan), "state/baseline holds NaN"),
     ],
 )

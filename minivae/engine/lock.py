@@ -47,7 +47,9 @@ def try_lock(file):
 
 
 def open_lock(path):
-    """The file of a lock, which may be new; never through a link."""
+    """The file of a lock, which may be new; never through a link, nor a pipe."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: not a regular file")
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
     return open(path, "r+b", opener=lambda name, _: os.open(name, flags, 0o666))
 

@@ -243,6 +243,8 @@ def load_checkpoint(path, adam, state, config):
     for key, array in [*arrays.items(), *history.items()]:
         if key not in HELD_OUT and not np.isfinite(array).all():
             raise ValueError(f"{path}: {key} holds NaN or infinity")
+        if key.startswith("adam_v/") and (array < 0).any():
+            raise ValueError(f"{path}: {key} holds a negative mean of squares")
     if not {"epoch", "learning_rate", "bound"} <= history.keys() or epoch < 1:
         raise ValueError(f"{path}: its history is not that of {epoch} epochs")
     if (history["epoch"] != np.arange(1, epoch + 1)).any():
