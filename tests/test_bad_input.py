@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import minivae as mv
+from minivae import model as model_module
+from minivae import settings as settings_module
+from minivae.engine import memory
 
 RNG = np.random.default_rng(0)
 
@@ -421,6 +424,48 @@ def test_bytes_and_tables_are_taken():
         for images in (grey, grey / 255, DataFrame(grey), DataFrame(grey / 255))
     ]
     assert all(bound == bounds[0] for bound in bounds)
+
+
+ROW = (4 + 3 + 2) * 4  # bytes of a sample's activations in M
+# what is asked for -> the bytes that it is thought to take, and how
+SIZES = {
+    "train": (
+        5 * (3 * ROW + 96),  # 96 for its weight and coefficients
+        lambda: mv.train(model(), X, k=5, epochs=1, progress=False),
+    ),
+    "evaluate": (40 * 2 * 7, lambda: mv.evaluate(M, X, k=7, progress=False)),
+    "sample": (6 * ROW, lambda: M.sample(6, 0)),
+    "draw_eps": (3 * 5 * 2 * 4, lambda: M.draw_eps(3, 5, 0)),
+    "bound": (5 * 4 * 4, lambda: M.bound(X, 5)),
+}
+
+
+@pytest.mark.parametrize("what", SIZES)
+def test_what_fits_into_memory_is_taken(what, monkeypatch):
+    """To the byte: and what is one larger is refused."""
+    size, ask = SIZES[what]
+    monkeypatch.setattr(memory, "machine_bytes", lambda: size)
+    ask()
+    monkeypatch.setattr(memory, "machine_bytes", lambda: size - 1)
+    with pytest.raises(ValueError, match="would take about"):
+        ask()
+
+
+def test_the_largest_settings_that_are_taken(monkeypatch):
+    """Errors say the most that there may be: so many are taken."""
+    epochs = settings_module.MOST_EPOCHS
+    how = {"average": None, "schedule": "constant", "binarization": None, "tau": 0.1}
+    how |= {"k": 1, "batch": 1, "seed": 0, "stages": None, "learning_rate": 0.5}
+    how |= {"bound": "iwae", "estimator": "reparam", "options": {}, "backward": "all"}
+    how |= {"epsilon": float(np.finfo(np.float32).tiny)}  # the least
+    taken = settings_module.check_settings(M, epochs=epochs, **how)
+    assert taken.stages == [[epochs, 0.5]] and epochs == 1_000_000
+    parameters = 2 * (4 * 3 + 3 * 2)  # in the matrices
+    monkeypatch.setattr(model_module, "MOST_PARAMETERS", parameters)
+    model()
+    monkeypatch.setattr(model_module, "MOST_PARAMETERS", parameters - 1)
+    with pytest.raises(ValueError, match="make 36 parameters or more in 2 layers"):
+        model()
 
 
 def test_as_many_layers_as_the_error_says():

@@ -46,12 +46,15 @@ def test_the_bound_of_each_image():
 
 
 def test_a_generator_goes_on():
+    """Each time it draws a seed, which is any whole number of 63 bits."""
     model, rng = model_of(), np.random.default_rng(0)
     first, second = model.bound(X, 5, rng=rng), model.bound(X, 5, rng=rng)
     assert (first != second).all()
     np.testing.assert_array_equal(
         first, model.bound(X, 5, rng=np.random.default_rng(0))
     )
+    seed = int(np.random.default_rng(0).integers(2**63))
+    np.testing.assert_array_equal(first, model.bound(X, 5, rng=seed))
 
 
 @pytest.mark.parametrize("shape", [{}, TWO])
