@@ -63,3 +63,13 @@ def test_where_a_draw_stands():
     for row, image in zip(numbers, (7, 8)):
         words = oracles.philox(key, (0, image, 5, 2 << 8 | 1))
         np.testing.assert_allclose(row, np.ravel(words) / 2**32, atol=1e-7)
+
+
+@pytest.mark.parametrize("kernels", ["numpy", "numba"])
+def test_a_pixel_is_one_where_its_number_is_below_its_grey_value(kernels):
+    """And not where it is the same: a black pixel is never one."""
+    ops, key, first, step, word = load_ops(kernels), (3, 4), 5, 6, 7
+    u = ops.uniform(key, first, 2, 9, step, word)
+    assert (ops.binarize(key, first, u, step, word) == 0).all()
+    above = np.nextafter(u, np.float32(1))
+    assert (ops.binarize(key, first, above, step, word) == 1).all()
