@@ -29,7 +29,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 import numpy as np
@@ -201,12 +201,12 @@ def disks(scratch):
 
     def command(line, run, space=None):
         """Its exit code, and what it said on the way."""
-        os.chdir(scratch)
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as errors:
+        out, errors = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
+        with chdir(scratch), out, errors as said:
             if space is not None:
                 FullDisk(space)
             code = cli.main(line.format(data=data, run=run).split())
-        return code or 0, errors.getvalue()
+        return code or 0, said.getvalue()
 
     def holds(run):
         """What a run's folder holds, but for the seconds of its history."""
