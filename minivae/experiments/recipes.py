@@ -55,6 +55,9 @@ RECIPES = {
     "batch 20, rate 1e-3": {"batch": 20, "learning_rate": 1e-3},
     "batch 20, rate 1.5e-3": {"batch": 20, "learning_rate": 1.5e-3},
     "batch 20": {"batch": 20},
+    "batch 50, rate 4e-3, epsilon 3e-4": dict(
+        batch=50, learning_rate=4e-3, epsilon=3e-4
+    ),
     "reparam": {"estimator": "reparam"},
     "averaged parameters": {"average": 0.999},
     "100 epochs": {"epochs": 100},
