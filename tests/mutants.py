@@ -39,7 +39,7 @@ TESTS = {
     "log_weights": "minimal densities gradients estimators",
     "subsampling": "subsampling estimators schedule",
     "bounds": "bounds minimal densities estimators registry",
-    "estimators": "estimators gradients registry",
+    "estimators": "estimators gradients registry training",
     "gradient": "minimal gradients estimators registry bad_input training",
     "model": "minimal model params bad_input densities evaluation training",
     "adam": "schedule minimal params bad_input device training derivations/11*",
@@ -99,6 +99,11 @@ EQUIVALENT = {
         ): "cuBLAS's memory: of a GPU alone"
         for other in ("32 * 2 ** 21", "33 * 2 ** 20", "32 * (2 * 20)", "32 / 2 ** 20")
     },
+    (
+        "bounds",
+        "pivot = log_w.max(axis=1) if s > 0 else log_w.min(axis=1)  ->  "
+        "pivot = log_w.max(axis=1) if s >= 0 else log_w.min(axis=1)",
+    ): "s is 0 only where alpha is 1, which is the ELBO's case",
     (
         "kernels/bernoulli",
         "one, single = (a.dtype.type(1), a.itemsize == 4)  ->  "

@@ -36,6 +36,14 @@ def test_identities():
         assert_same(BOUNDS[name](one, **options), BOUNDS["elbo"](one))
 
 
+def test_a_part_of_zero_is_no_part():
+    """Also where it is -inf, of which no part would be NaN."""
+    dead = np.full((1, 3), -np.inf)
+    with np.errstate(all="ignore"):
+        for beta, other in ((0, "iwae"), (1, "elbo")):
+            assert_same(BOUNDS["ciwae"](dead, beta=beta), BOUNDS[other](dead))
+
+
 def test_miwae_is_the_mean_over_groups():
     """m = 2 groups of 3: a softmax over the wrong axis is seen, and groups across."""
     value, c, _ = BOUNDS["miwae"](LOG_W, m=2)

@@ -217,6 +217,14 @@ def test_vimco_leaves_one_out():
     assert not path.any()
 
 
+def test_score_has_no_baseline_unless_it_is_given():
+    log_w = np.random.default_rng(0).standard_normal((2, 5))
+    value, c, _, score = mv.ESTIMATORS["score"](mv.BOUNDS["iwae"], log_w)
+    np.testing.assert_array_equal(score, value[:, None] - c)
+    *_, score = mv.ESTIMATORS["score"](mv.BOUNDS["iwae"], log_w, baseline=-3.0)
+    np.testing.assert_array_equal(score, value[:, None] + 3 - c)
+
+
 # Fewer samples in the backward pass
 
 
