@@ -41,11 +41,11 @@ TESTS = {
     "bounds": "bounds minimal densities estimators registry",
     "estimators": "estimators gradients registry training",
     "gradient": "minimal gradients estimators registry bad_input training",
-    "model": "minimal model params bad_input densities evaluation training",
+    "model": "minimal model params bad_input densities evaluation training device",
     "adam": "schedule minimal params bad_input device training derivations/11*",
     "settings": "schedule training bad_input",
     "evaluation": "evaluation partial bad_input",
-    "training": "schedule training recording threads origin report bad_input",
+    "training": "schedule training recording threads origin report bad_input callback",
     "kernels/average": "kernels schedule",
     "kernels/coefficients": "kernels subsampling",
     "kernels/matmul": "kernels device minimal",
@@ -99,6 +99,11 @@ EQUIVALENT = {
         ): "cuBLAS's memory: of a GPU alone"
         for other in ("32 * 2 ** 21", "33 * 2 ** 20", "32 * (2 * 20)", "32 / 2 ** 20")
     },
+    (
+        "evaluation",
+        "Path(partial).unlink(missing_ok=True)  ->  "
+        "Path(partial).unlink(missing_ok=False)",
+    ): "there always is that file",
     (
         "bounds",
         "pivot = log_w.max(axis=1) if s > 0 else log_w.min(axis=1)  ->  "

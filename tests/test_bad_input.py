@@ -220,6 +220,10 @@ TABLE = {
         lambda: mv.train(M, X, learning_rate=None),
         "learning_rate must be a real number; got None",
     ),
+    "train: tau a word": (
+        lambda: mv.train(M, X, tau="half"),
+        "tau must be a real number; got 'half'",
+    ),
     "train: k beyond memory": (
         lambda: mv.train(M, X, k=10**11),
         "a step with k = 100,000,000,000 would take about",

@@ -2,6 +2,7 @@
 against each other.
 """
 
+import inspect
 import io
 import itertools
 
@@ -187,6 +188,13 @@ def test_the_weights_are_drawn_in_blocks_of_twenty():
     log_w = oracle.log_p(model.params, ALL_X, z) - oracle.log_q(model.params, ALL_X, z)
     expected = special.logsumexp(log_w, axis=1, b=1 / 30)
     np.testing.assert_allclose(result.log_p, expected, rtol=1e-12)
+
+
+def test_what_is_not_said_is_as_in_the_paper():
+    """5,000 weights of an image, and a threshold of 0.01."""
+    parameters = inspect.signature(mv.evaluate).parameters
+    assert parameters["k"].default == 5000 and parameters["progress"].default is True
+    assert evaluation.ACTIVE == 0.01
 
 
 def test_the_bar_counts_images(monkeypatch):

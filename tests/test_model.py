@@ -25,6 +25,18 @@ def model_of(latent_dims=(3,), hidden_dims=((4,),), dtype=np.float64, **settings
 TWO = {"latent_dims": (3, 2), "hidden_dims": ((4, 5), (3,))}
 
 
+def test_samples_are_drawn_from_the_top():
+    """Through each layer's own p, in SciPy's words."""
+    dims = {"latent_dims": (3, 2, 4), "hidden_dims": ((4, 5), (3,), (2,))}
+    model, rng = model_of(**dims), np.random.default_rng(7)
+    z = rng.standard_normal((6, 4))
+    for l in (3, 2):
+        p = oracle.network(model.params, f"p{l}", z)
+        z = p["mu"] + np.exp(p["log_sigma"]) * rng.standard_normal(p["mu"].shape)
+    expected = expit(oracle.network(model.params, "p1", z)["logits"])
+    np.testing.assert_allclose(model.sample(6, 7), expected, rtol=1e-12)
+
+
 # Bounds without gradients
 
 

@@ -139,7 +139,7 @@ def test_history_and_files(tmp_path):
     }
 
 
-def test_what_the_history_and_the_bar_say(monkeypatch):
+def test_what_the_history_and_the_bar_say(monkeypatch, tmp_path):
     """The mean bound of the epoch's images, how long it took, and how many are done."""
     real, values, bars = training.step_gradient, [], []
 
@@ -161,6 +161,36 @@ def test_what_the_history_and_the_bar_say(monkeypatch):
     np.testing.assert_allclose(run.history["bound"], means, rtol=1e-12)
     assert min(run.history["seconds"]) > 0 and sum(run.history["seconds"]) < whole
     assert bars[0].n == bars[0].total == 150
+    assert (bars[0].unit, bars[0].unit_scale) == ("img", True)
+    quick(*tiny(), folder=tmp_path, epochs=1)
+    bars.clear()
+    quick(*tiny(), folder=tmp_path, epochs=2)
+    assert (bars[0].initial, bars[0].n) == (50, 100)
+
+
+def test_ctrl_c_in_the_last_step_of_an_epoch_keeps_it(tmp_path, monkeypatch):
+    real = training.take_step
+
+    def press(setting, grads, rate):
+        if setting.adam.t == 13:
+            signal.raise_signal(signal.SIGINT)
+        return real(setting, grads, rate)
+
+    monkeypatch.setattr(training, "take_step", press)
+    words = "stopped after epoch 2; which is kept"
+    with pytest.raises(KeyboardInterrupt, match=words) as stop:
+        quick(*tiny(), folder=tmp_path)
+    assert stop.value.run.history["epoch"] == [1, 2]
+    assert mv.load_run(tmp_path).history["epoch"] == [1, 2]
+
+
+def test_sparse_on_the_elbo_warns_its_caller():
+    model, images = tiny()
+    how = {"epochs": 1, "backward": "sparse", "progress": False}
+    call = compile("mv.train(model, images, 'elbo', 2, **how)", "the caller", "eval")
+    with pytest.warns(UserWarning, match="count alike") as warned:
+        eval(call, {"mv": mv, "model": model, "images": images, "how": how})
+    assert warned[0].filename == "the caller"
 
 
 def test_the_test_bound_is_of_the_first_thousand():
@@ -204,7 +234,6 @@ def test_defaults_are_those_of_the_help_texts():
     assert (train["epsilon"], train["schedule"], train["seed"]) == (1e-8, "constant", 0)
     assert train["backward"] == defaults(mv.bound_and_grad)["backward"] == "all"
     assert train["tau"] == defaults(mv.bound_and_grad)["tau"] == 0.1
-    assert defaults(mv.evaluate)["k"] == 5000
     vae = defaults(mv.VAE)
     assert (vae["latent_dims"], vae["hidden_dims"]) == ((50,), ((200, 200),))
     assert vae["likelihood"] == "bernoulli" and defaults(mv.VAE.bound)["k"] == 50
