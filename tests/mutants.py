@@ -49,7 +49,7 @@ TESTS = {
     "kernels/average": "kernels schedule",
     "kernels/coefficients": "kernels subsampling",
     "kernels/matmul": "kernels device minimal",
-    "kernels/adam": "kernels minimal training",
+    "kernels/adam": "kernels subsampling minimal training",
     "kernels/bernoulli": "kernels minimal densities",
     "kernels/log_weight": "kernels minimal densities",
     "kernels/reparameterize": "kernels minimal gradients",

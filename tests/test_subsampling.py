@@ -175,6 +175,18 @@ def test_moments_end_at_zero(kernels, dtype):
     assert not m.any() and not v.any()
 
 
+@pytest.mark.parametrize("kernels", NAMES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_smallest_normal_moments_stay(kernels, dtype):
+    tiny = np.finfo(dtype).tiny
+    g = np.array([tiny, -tiny, np.sqrt(tiny)], dtype)
+    p, m, v = np.zeros((3, 3), dtype)
+    rates = {"learning_rate": 1e-3, "beta1": 0.0, "beta2": 0.0, "epsilon": 1e-8}
+    load_ops(kernels).adam(p, g, m, v, t=1, **rates)
+    np.testing.assert_array_equal(m, g)
+    np.testing.assert_array_equal(v, np.array([0, 0, tiny], dtype))
+
+
 def test_training_leaves_no_subnormal_number():
     """Images with pixels that are black but for one image, the 292nd of the epoch."""
     rng = np.random.default_rng(0)
