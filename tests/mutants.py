@@ -41,7 +41,7 @@ TESTS = {
     "bounds": "bounds minimal densities estimators registry",
     "estimators": "estimators gradients registry training",
     "gradient": "minimal gradients estimators registry bad_input training",
-    "model": "minimal model params bad_input densities evaluation training device",
+    "model": "minimal model params bad_input densities evaluation training recording",
     "adam": "schedule minimal params bad_input device training derivations/11*",
     "settings": "schedule training bad_input",
     "evaluation": "evaluation partial bad_input",
