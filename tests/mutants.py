@@ -415,10 +415,11 @@ def write(rows, total, args, minutes):
     same = [row for row in alive if row["equivalent"]]
     counted = len(rows) - len(same)
     seen = counted - (len(alive) - len(same))
+    again = ", in which what had survived was tried again" if args.again else ""
     lines = [
         f"{len(rows)} of {total} mutants, seed {args.seed}: {seen} of {counted} seen,"
         f" **{seen / counted:.1%}**; {len(same)} more compute the same. {minutes:.0f}"
-        " minutes.",
+        f" minutes{again}.",
         "",
         "| file | mutants | seen | the same |",
         "|---|---|---|---|",
