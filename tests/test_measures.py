@@ -101,8 +101,7 @@ def small(monkeypatch):
     rng = np.random.default_rng(7)  # not the seed that draws the pixels
     images, labels = rng.random((60, 784), np.float32) ** 4, np.zeros(60, np.uint8)
     data = Dataset(images, labels, images[:20], labels[:20])
-    for module in (measures, refit, truth):
-        monkeypatch.setattr(module, "load", lambda name, path=None: data)
+    monkeypatch.setattr(truth, "load", lambda name: data)
     for module, name, value in (
         (measures, "MEASURE_WEIGHTS", 10),
         (measures, "DISTRIBUTIONS", 3),
@@ -119,18 +118,20 @@ def small(monkeypatch):
     ):
         monkeypatch.setattr(module, name, value)
     monkeypatch.setattr(truth, "TRUTH_RUNS", {"VAE": ("elbo", 1), "IWAE": ("iwae", 2)})
-    return images
+    return data
 
 
 @pytest.fixture
 def trained(small, tmp_path):
-    model = mv.VAE(784, (3,), ((5,),), rng=np.random.default_rng(0))
-    how = {"epochs": 1, "data": "mnist", "progress": False}
-    mv.train(model, small, "iwae", 2, folder=tmp_path / "run", **how)
+    """A run on images in a file."""
+    path, model = tmp_path / "images.npz", mv.VAE(784, (3,), ((5,),), rng=0)
+    np.savez(path, train_images=small.train_images, test_images=small.test_images)
+    how = {"epochs": 1, "data": mv.load(path), "progress": False}
+    mv.train(model, small.train_images, "iwae", 2, folder=tmp_path / "run", **how)
     return tmp_path / "run"
 
 
-def test_measures_of_a_run(trained, tmp_path, capsys):
+def test_measures_of_a_run(trained, small, tmp_path, capsys):
     command = [
         "reproduce",
         "measures",
@@ -149,7 +150,7 @@ def test_measures_of_a_run(trained, tmp_path, capsys):
     assert rows["model"] == "iwae, k = 2" and rows["active_units"] == [3]
     assert rows["without_inactive_less_all"] == 0  # there are none
     model = mv.load_run(trained).model
-    x = mv.binarize(measures.load("").test_images, np.random.default_rng(0))
+    x = mv.binarize(small.test_images, np.random.default_rng(0))
     assert rows["nll"] == pytest.approx(mv.evaluate(model, x, 10, progress=False).nll)
     assert rows["annealed"]["distributions"] == 3
     assert (tmp_path / "m" / "unit_variances.png").read_bytes().startswith(b"\x89PNG")
@@ -198,11 +199,7 @@ def test_a_run_is_asked_for(tmp_path, capsys):
         assert "--run is for measures and refit" in capsys.readouterr().err
 
 
-def test_evaluate_by_annealing(trained, capsys, monkeypatch):
-    from minivae import data
-
-    few = measures.load("")
-    monkeypatch.setattr(data, "load", lambda name, **options: few)
+def test_evaluate_by_annealing(trained, capsys):
     command = ["evaluate", str(trained), "--k", "5", "--images", "4", "--ais", "2"]
     assert cli.main(command) == 0
     assert "annealed NLL" in capsys.readouterr().out

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from ..annealing import anneal
-from ..data import binarize, load
+from ..data import binarize
 from ..engine.files import write_json, write_text
 from ..engine.report import say
 from ..evaluation import ACTIVE, evaluate
 from ..model import VAE
 from ..plots.figure import finished, legend_above, new_figure
 from ..results import standard_error
-from ..runs import load_run
+from ..runs import load_images, load_run
 
 MEASURE_IMAGES, MEASURE_WEIGHTS = 1000, 5000
 ANNEAL_IMAGES, DISTRIBUTIONS = 100, 1000
@@ -33,7 +33,7 @@ def reproduce_measures(folder, run, data_path=None, progress=True):
     table : str
     """
     folder, loaded = Path(folder), load_run(run)
-    data = load(loaded.config.get("data") or "mnist", data_path)
+    data = load_images(loaded, data_path)
     label = f"{loaded.config['bound']}, k = {loaded.config['k']}"
     rows = measures(loaded.model, data, progress)
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import load
 from ..engine.files import write_json, write_text
 from ..engine.registry import ESTIMATORS, register_estimator
 from ..engine.report import say
 from ..estimators import dreg
 from ..evaluation import evaluate
-from ..runs import load_run
+from ..runs import load_images, load_run
 from ..training import train
 
 REFITS = {"ELBO": ("elbo", 1), "IWAE, k = 50": ("iwae", 50)}
@@ -38,7 +37,7 @@ def reproduce_refit(folder, run, data_path=None, progress=True):
     table : str
     """
     folder, loaded = Path(folder), load_run(run)
-    data = load(loaded.config.get("data") or "mnist", data_path)
+    data = load_images(loaded, data_path)
     models = {"as trained": loaded.model}
     for label, (bound, k) in REFITS.items():
         say(f"q refitted by the {label}, {REFIT_EPOCHS} epochs")
@@ -48,7 +47,7 @@ def reproduce_refit(folder, run, data_path=None, progress=True):
             bound,
             k,
             folder=folder / f"{bound}-{k}",
-            data=loaded.config.get("data"),
+            data=data,
             progress=progress,
         ).model
     rows = []
