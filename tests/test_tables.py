@@ -52,10 +52,8 @@ def small(monkeypatch):
     def draw(what, path, *more):
         drawn[path.name] = what
 
-    for name in (
-        *("active_units", "bound_against_k", "learning_curves", "samples"),
-        "units_over_epochs",
-    ):
+    curves = ("active_units", "bound_against_k", "learning_curves", "units_over_epochs")
+    for name in (*curves, "samples"):
         monkeypatch.setattr(mv.plots, name, draw)
     monkeypatch.setattr(mv.plots, "draw_model", lambda *args: None)
     yield drawn

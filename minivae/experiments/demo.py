@@ -14,8 +14,8 @@ from ..training import train
 
 RUNS = {"VAE (k = 1)": ("elbo", 1), "IWAE (k = 5)": ("iwae", 5)}
 EPOCHS, BATCH, RATE, IMAGES = 10, 50, 4e-3, 300
-# Adam makes a step of the noise where there is no gradient, and so keeps units alive
-# that nothing needs; with this epsilon it does not, and they settle in few epochs
+# Where a gradient is noise alone, Adam's step is as large as elsewhere, and moves units
+# that nothing needs; an epsilon above the noise lets them settle in few epochs
 EPSILON = 3e-4
 
 
