@@ -45,8 +45,7 @@ X_DIM, SHAPES, WEIGHTS = 784, ((50,), ((200, 200),)), 5000
 if SIMULATED:  # to try the program itself
     SIZES, COMPILED, EPOCHS, CURVE = ((4, 3, 2, 2),), (), 2, 1
     EVALUATED = {"cpu": 3, "cuda": 5}
-    FOLDER = Path(__file__).parent
-X_DIM, SHAPES, WEIGHTS = 9, ((2,), ((4,),)), 20
+    X_DIM, SHAPES, WEIGHTS = 9, ((2,), ((4,),)), 20
 
 
 def new_model(device, images):

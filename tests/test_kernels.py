@@ -89,6 +89,8 @@ def version(kernel, name):
             for a, b in zip(arguments, there):
                 if isinstance(a, np.ndarray):
                     a[...] = b.get()  # what was changed in place
+            if result is None:  # a kernel that works in place only
+                return None
             several = isinstance(result, tuple)
             return tuple(r.get() for r in result) if several else result.get()
 

@@ -22,7 +22,15 @@ import numpy as np
 from numba import cuda
 
 from .compile import jit
-from .device import blocks, device_empty, device_number, launch
+from .device import (
+    MOST_BLOCKS,
+    THREADS,
+    blocks,
+    device_empty,
+    device_number,
+    every,
+    launch,
+)
 
 
 @np.errstate(under="ignore")  # of a moment that fades away
@@ -80,7 +88,7 @@ def adam_kernel(p, g, m, v, tiny, scalars, finite):
     decay2, one_minus_beta2 = scalars[2], scalars[3]
     scale1, scale2, eps = scalars[4], scalars[5], scalars[6]
     zero = p.dtype.type(0)
-    for i in range(cuda.grid(1), p.size, cuda.gridsize(1)):
+    for i in every(cuda.grid(1), p.size, MOST_BLOCKS * THREADS):
         mean = decay1 * m[i] + one_minus_beta1 * g[i]
         square = decay2 * v[i] + one_minus_beta2 * g[i] * g[i]
         if isnan(square) or isinf(square):

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from numba import cuda
 
 from .compile import jit
-from .device import blocks, launch
+from .device import MOST_BLOCKS, THREADS, blocks, every, launch
 
 
 def average_numpy(average, p, decay):
@@ -31,7 +31,7 @@ def average_numba(average, p, decay):
 
 @cuda.jit  # a thread for each parameter
 def average_kernel(average, p, keep, add):
-    for i in range(cuda.grid(1), p.size, cuda.gridsize(1)):
+    for i in every(cuda.grid(1), p.size, MOST_BLOCKS * THREADS):
         average[i] = keep * average[i] + add * p[i]
 
 

@@ -15,14 +15,14 @@ a (B, K, D), b (D,), x (B, D) of zeros and ones -> log_px (B, K) float64;
 dlogits (B, K, D), which may take a's memory: the old values have done their work
 """
 
-from math import exp, log
+from math import ceil, exp, log
 from types import SimpleNamespace
 
 import numpy as np
 from numba import cuda
 
 from .compile import jit
-from .device import THREADS, blocks, device_empty, launch
+from .device import AT_ONCE, MOST_BLOCKS, THREADS, blocks, device_empty, every, launch
 
 
 def bernoulli_numpy(a, b, x):
@@ -107,59 +107,75 @@ def bernoulli_backward_numba(a, b, x):
     return a
 
 
-# cuda: a block for each row, whose threads take every THREADS-th pixel; forward, they
-# then halve their sums in shared memory. As above there is one log for many pixels
+# cuda: forward, LANES threads of a block for each row, which take the pixels in turns
+# and then halve their sums in shared memory; backward, a thread for a pixel of AT_ONCE
+# samples, all of which it reads before it writes the first. The grid has a dimension for
+# the images and one for their samples: a row's number would have to be divided by K
+
+ROWS = 2  # of a block
+LANES = THREADS // ROWS  # threads of a row
 
 
 @cuda.jit
 def bernoulli_kernel(a, b, x, log_px):
-    sums = cuda.shared.array(THREADS, np.float64)
+    sums = cuda.shared.array((ROWS, LANES), np.float64)
     B, K, D = a.shape
-    thread, zero, one = cuda.threadIdx.x, a.dtype.type(0), a.dtype.type(1)
-    large = a.dtype.type(2.0**GROUP)
-    for row in range(cuda.blockIdx.x, B * K, cuda.gridDim.x):
-        i, k = row // K, row % K
-        part, product = zero, one
-        for d in range(thread, D, THREADS):
-            t = a[i, k, d] + b[d]
-            part += x[i, d] * t - max(t, zero)
-            product *= one + exp(-abs(t))
-            if product > large:
-                part -= log(product)
-                product = one
-        sums[thread] = part - log(product)
-        width = THREADS // 2
-        while width > 0:
-            cuda.syncthreads()
-            if thread < width:
-                sums[thread] += sums[thread + width]
-            width //= 2
-        if thread == 0:
-            log_px[i, k] = sums[0]
-        cuda.syncthreads()  # before the next row's sums are written
+    lane, row = cuda.threadIdx.x % LANES, cuda.threadIdx.x // LANES
+    zero, one = a.dtype.type(0), a.dtype.type(1)
+    for i in every(cuda.blockIdx.x, B, MOST_BLOCKS):
+        for first in range(ROWS * cuda.blockIdx.y, K, ROWS * MOST_BLOCKS):
+            k, total = np.uint64(first + row), 0.0
+            if k < K:  # the last block may have fewer; it waits as the others do
+                for start in range(0, D, GROUP * LANES):  # as above, one log for GROUP
+                    part, product = zero, one
+                    last = min(D, start + GROUP * LANES)
+                    for d in every(start + lane, last, LANES):
+                        t = a[i, k, d] + b[d]
+                        part += x[i, d] * t - max(t, zero)
+                        product *= one + exp(-abs(t))
+                    total += part - log(product)
+            sums[row, lane] = total
+            width = LANES // 2
+            while width > 0:
+                cuda.syncthreads()
+                if lane < width:
+                    sums[row, lane] += sums[row, lane + width]
+                width //= 2
+            if lane == 0 and k < K:
+                log_px[i, k] = sums[row, 0]
+            cuda.syncthreads()  # before the next row's sums are written
 
 
 @cuda.jit
 def bernoulli_backward_kernel(a, b, x):
+    t = cuda.local.array(AT_ONCE, a.dtype)
     B, K, D = a.shape
-    one = a.dtype.type(1)
-    for row in range(cuda.blockIdx.x, B * K, cuda.gridDim.x):
-        i, k = row // K, row % K
-        for d in range(cuda.threadIdx.x, D, THREADS):
-            t = a[i, k, d] + b[d]
-            e = exp(-abs(t))
-            a[i, k, d] = x[i, d] - (one if t >= 0 else e) / (one + e)
+    one, d = a.dtype.type(1), np.uint64(cuda.grid(1))
+    for i in every(cuda.blockIdx.y, B, MOST_BLOCKS):
+        for first in every(AT_ONCE * cuda.blockIdx.z, K, AT_ONCE * MOST_BLOCKS):
+            if d < D:
+                for s in every(0, AT_ONCE, 1):
+                    if first + s < K:
+                        t[s] = a[i, first + s, d]
+                bias, pixel = b[d], x[i, d]
+                for s in every(0, AT_ONCE, 1):
+                    e = exp(-abs(t[s] + bias))
+                    p = (one if t[s] + bias >= 0 else e) / (one + e)
+                    if first + s < K:
+                        a[i, first + s, d] = pixel - p
 
 
 def bernoulli_cuda(a, b, x):
-    log_px = device_empty(a.shape[:2], np.float64)
-    launch(bernoulli_kernel, blocks(log_px.size, 1), a, b, x, log_px)
+    B, K, _ = a.shape
+    log_px = device_empty((B, K), np.float64)
+    launch(bernoulli_kernel, (blocks(B, 1), blocks(K, ROWS)), a, b, x, log_px)
     return log_px
 
 
 def bernoulli_backward_cuda(a, b, x):
-    B, K, _ = a.shape
-    launch(bernoulli_backward_kernel, blocks(B * K, 1), a, b, x)
+    B, K, D = a.shape
+    grid = ceil(D / THREADS), blocks(B, 1), blocks(K, AT_ONCE)
+    launch(bernoulli_backward_kernel, grid, a, b, x)
     return a
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numba import cuda
 
 from .compile import jit
-from .device import THREADS, blocks, device_empty, launch
+from .device import MOST_BLOCKS, THREADS, blocks, device_empty, every, launch
 
 
 def coefficients_numpy(theta, path, score, dtype):
@@ -91,13 +91,13 @@ def coefficients_loop(theta, path, score, step, least, keep, out):
 @cuda.jit
 def coefficients_kernel(theta, path, score, step, least, keep, out):
     B, K = theta.shape
-    for b in range(cuda.blockIdx.x, B, cuda.gridDim.x):
+    for b in every(cuda.blockIdx.x, B, MOST_BLOCKS):
         largest_theta = largest_path = 0.0
-        for k in range(K):
+        for k in every(0, K, 1):
             t, p = abs(theta[b, k]), abs(path[b, k])
             largest_theta = t if t > largest_theta or t != t else largest_theta
             largest_path = p if p > largest_path or p != p else largest_path
-        for k in range(cuda.threadIdx.x, K, THREADS):
+        for k in every(cuda.threadIdx.x, K, THREADS):
             t, p, s = theta[b, k], path[b, k], score[b, k]
             kept = abs(t) > step * largest_theta or abs(p) > step * largest_path
             keep[b, k] = kept

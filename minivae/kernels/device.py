@@ -20,7 +20,8 @@ from numba import cuda
 # Threads of a block, and the most blocks of a grid: a kernel takes the next stride
 # of its loop where the grid ends. The simulator has a Python thread for each.
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
-THREADS, MOST_BLOCKS = (32, 4) if SIMULATED else (128, 65_535)
+THREADS, MOST_BLOCKS = (32, 4) if SIMULATED else (128, 32_768)
+AT_ONCE = 8  # numbers that a thread asks for before it waits for the first of them
 if SIMULATED:  # these wait for each other by polling: let the turns be short
     sys.setswitchinterval(1e-4)
 # Numba warns of grids under 128 blocks; some of ours are one, and nothing to wait for
@@ -39,6 +40,16 @@ if not SIMULATED and find_spec("numba_cuda") and not hasattr(np, "row_stack"):
 def blocks(n, each=THREADS):
     """How many blocks cover ``n`` items, ``each`` to a block."""
     return max(1, min(ceil(n / each), MOST_BLOCKS))
+
+
+@cuda.jit(device=True, inline="always")
+def every(first, n, step):
+    """The numbers first, first + step, ... below ``n``: the items of a kernel's thread.
+
+    They are unsigned. A signed index may count from an array's end, and at each access
+    Numba would ask whether it does: more instructions than most kernels' own.
+    """
+    return range(np.uint64(first), np.uint64(n), np.uint64(step))
 
 
 def arrays():
@@ -153,7 +164,9 @@ def device_number(value, dtype):
 
 
 def launch(kernel, n_blocks, *arguments):
-    """Queue ``kernel`` on `THREADS` threads in each of ``n_blocks`` blocks."""
+    """Queue ``kernel`` on `THREADS` threads in each of ``n_blocks`` blocks, a number or
+    one for each dimension of the grid.
+    """
     if SIMULATED:
         kernel[n_blocks, THREADS](*arguments)
         return

@@ -16,7 +16,7 @@ import numpy as np
 from numba import cuda
 
 from .compile import jit
-from .device import THREADS, blocks, device_empty, launch
+from .device import MOST_BLOCKS, THREADS, blocks, device_empty, every, launch
 
 
 def log_weight_numpy(log_px, z, eps, log_sigma):
@@ -39,43 +39,42 @@ def log_weight_numba(log_px, z, eps, log_sigma):
     return log_w
 
 
-# cuda: a quarter of a block for each sample, which is a warp. Its threads take the
-# latent units in turns and then halve their sums in shared memory. There are some fifty
-# units, and a whole block would leave most of its threads idle
+# cuda: LANES threads of a block for each sample, which take the latent units in turns
+# and then halve their sums in shared memory. There are some fifty units, and a whole
+# block would leave most of its threads idle
 
-ROWS = 4  # of a block
+ROWS = 8  # of a block
 LANES = THREADS // ROWS  # threads of a row
 
 
 @cuda.jit
 def log_weight_kernel(log_px, z, eps, log_sigma, log_w):
-    sums = cuda.shared.array(THREADS, np.float64)
+    sums = cuda.shared.array((ROWS, LANES), np.float64)
     B, K, L = eps.shape
-    thread, warp = cuda.threadIdx.x, cuda.threadIdx.x // LANES
-    lane = thread - LANES * warp
-    for first in range(cuda.blockIdx.x * ROWS, B * K, cuda.gridDim.x * ROWS):
-        row, total = first + warp, 0.0
-        i, k = row // K, row % K
-        if row < B * K:  # the last block may have fewer; it waits as the others do
-            for l in range(lane, L, LANES):
-                e, u = np.float64(eps[i, k, l]), np.float64(z[i, k, l])
-                total += (e * e - u * u) / 2 + log_sigma[i, l]
-        sums[thread] = total
-        width = LANES // 2
-        while width > 0:
-            cuda.syncthreads()
-            if lane < width:
-                sums[thread] += sums[thread + width]
-            width //= 2
-        if lane == 0 and row < B * K:
-            log_w[i, k] = log_px[i, k] + sums[thread]
-        cuda.syncthreads()  # before the next row's sums are written
+    lane, row = cuda.threadIdx.x % LANES, cuda.threadIdx.x // LANES
+    for i in every(cuda.blockIdx.x, B, MOST_BLOCKS):
+        for first in range(ROWS * cuda.blockIdx.y, K, ROWS * MOST_BLOCKS):
+            k, total = np.uint64(first + row), 0.0
+            if k < K:  # the last block may have fewer; it waits as the others do
+                for l in every(lane, L, LANES):
+                    e, u = np.float64(eps[i, k, l]), np.float64(z[i, k, l])
+                    total += (e * e - u * u) / 2 + log_sigma[i, l]
+            sums[row, lane] = total
+            width = LANES // 2
+            while width > 0:
+                cuda.syncthreads()
+                if lane < width:
+                    sums[row, lane] += sums[row, lane + width]
+                width //= 2
+            if lane == 0 and k < K:
+                log_w[i, k] = log_px[i, k] + sums[row, 0]
+            cuda.syncthreads()  # before the next row's sums are written
 
 
 def log_weight_cuda(log_px, z, eps, log_sigma):
-    log_w = device_empty(log_px.shape, np.float64)
+    log_w, (B, K) = device_empty(log_px.shape, np.float64), log_px.shape
     arguments = log_px, z, eps, log_sigma, log_w
-    launch(log_weight_kernel, blocks(log_w.size, ROWS), *arguments)
+    launch(log_weight_kernel, (blocks(B, 1), blocks(K, ROWS)), *arguments)
     return log_w
 
 

@@ -15,14 +15,14 @@ mu, log_sigma (B, L), eps, z, dz (B, K, L), path, score (B, K) ->
 dmu, dlog_sigma (B, L); one dtype throughout
 """
 
-from math import exp
+from math import ceil, exp
 from types import SimpleNamespace
 
 import numpy as np
 from numba import cuda
 
 from .compile import jit
-from .device import blocks, device_empty, launch
+from .device import AT_ONCE, MOST_BLOCKS, THREADS, blocks, device_empty, every, launch
 
 
 def reparameterize_numpy(mu, log_sigma, eps):
@@ -67,43 +67,75 @@ def reparameterize_backward_numba(dz, eps, log_sigma, path, score):
     return dmu, dlog_sigma
 
 
-# cuda: forward, a thread for each number drawn; backward, a thread for each image and
-# latent unit, which sums over its K samples. Neighbours in a warp are neighbours in l
+# cuda: of a block's threads, LANES neighbours take as many neighbouring latent units.
+# Forward, each takes AT_ONCE samples, all of which it reads before it writes the first;
+# backward, a group takes every PARTS-th sample, and the first group adds up all sums
+
+LANES = 16
+PARTS = THREADS // LANES
 
 
 @cuda.jit
 def reparameterize_kernel(mu, log_sigma, eps, z):
+    e = cuda.local.array(AT_ONCE, eps.dtype)
     B, K, L = eps.shape
-    for i in range(cuda.grid(1), B * K * L, cuda.gridsize(1)):
-        row = i // L
-        b, k, l = row // K, row % K, i % L
-        z[b, k, l] = mu[b, l] + exp(log_sigma[b, l]) * eps[b, k, l]
+    lane, part = cuda.threadIdx.x % LANES, cuda.threadIdx.x // LANES
+    l = np.uint64(LANES * cuda.blockIdx.x + lane)
+    first = np.uint64(AT_ONCE * (PARTS * cuda.blockIdx.z + part))
+    for b in every(cuda.blockIdx.y, B, MOST_BLOCKS):
+        if l < L:
+            for s in every(0, AT_ONCE, 1):
+                if first + s < K:
+                    e[s] = eps[b, first + s, l]
+            m, sigma = mu[b, l], exp(log_sigma[b, l])
+            for s in every(0, AT_ONCE, 1):
+                if first + s < K:
+                    z[b, first + s, l] = m + sigma * e[s]
 
 
 @cuda.jit
 def reparameterize_backward_kernel(dz, eps, log_sigma, path, score, dmu, dlog_sigma):
+    sums = cuda.shared.array((4, PARTS, LANES), eps.dtype)
     B, K, L = eps.shape
-    for i in range(cuda.grid(1), B * L, cuda.gridsize(1)):
-        b, l = i // L, i % L
-        sigma = exp(log_sigma[b, l])
-        to_mu = to_log_sigma = eps.dtype.type(0)
-        for k in range(K):
-            e, both = eps[b, k, l], path[b, k] + score[b, k]
-            to_mu += dz[b, k, l] + both * e / sigma
-            to_log_sigma += dz[b, k, l] * sigma * e + both * e * e - score[b, k]
-        dmu[b, l], dlog_sigma[b, l] = to_mu, to_log_sigma
+    lane, part = cuda.threadIdx.x % LANES, cuda.threadIdx.x // LANES
+    l = np.uint64(LANES * cuda.blockIdx.x + lane)
+    for b in every(cuda.blockIdx.y, B, MOST_BLOCKS):
+        g = g_eps = by_eps = by_square = eps.dtype.type(0)
+        if l < L:  # the last block has fewer; all wait below
+            for k in every(part, K, PARTS):
+                e, both = eps[b, k, l], path[b, k] + score[b, k]
+                g += dz[b, k, l]
+                g_eps += dz[b, k, l] * e
+                by_eps += both * e
+                by_square += both * e * e - score[b, k]
+        sums[0, part, lane], sums[1, part, lane] = g, g_eps
+        sums[2, part, lane], sums[3, part, lane] = by_eps, by_square
+        cuda.syncthreads()
+        if part == 0 and l < L:
+            for other in range(1, PARTS):
+                g += sums[0, other, lane]
+                g_eps += sums[1, other, lane]
+                by_eps += sums[2, other, lane]
+                by_square += sums[3, other, lane]
+            sigma = exp(log_sigma[b, l])
+            dmu[b, l] = g + by_eps / sigma
+            dlog_sigma[b, l] = g_eps * sigma + by_square
+        cuda.syncthreads()  # before the next image's sums are written
 
 
 def reparameterize_cuda(mu, log_sigma, eps):
-    z = device_empty(eps.shape, eps.dtype)
-    launch(reparameterize_kernel, blocks(z.size), mu, log_sigma, eps, z)
+    z, (B, K, L) = device_empty(eps.shape, eps.dtype), eps.shape
+    grid = ceil(L / LANES), blocks(B, 1), ceil(K / (AT_ONCE * PARTS))
+    launch(reparameterize_kernel, grid, mu, log_sigma, eps, z)
     return z
 
 
 def reparameterize_backward_cuda(dz, eps, log_sigma, path, score):
     dmu, dlog_sigma = (device_empty(log_sigma.shape, eps.dtype) for _ in range(2))
     arguments = dz, eps, log_sigma, path, score, dmu, dlog_sigma
-    launch(reparameterize_backward_kernel, blocks(dmu.size), *arguments)
+    B, _, L = eps.shape
+    grid = ceil(L / LANES), blocks(B, 1)
+    launch(reparameterize_backward_kernel, grid, *arguments)
     return dmu, dlog_sigma
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numba import cuda
 
 from .compile import jit
-from .device import SIMULATED, THREADS, blocks, device_empty, launch
+from .device import MOST_BLOCKS, SIMULATED, THREADS, blocks, device_empty, every, launch
 
 
 def softmax_numpy(log_w):
@@ -64,19 +64,19 @@ def softmax_kernel_1(log_w, lse, w_norm):
     Neighbours in a warp read numbers that are K apart: each its own line of memory.
     """
     B, K = log_w.shape
-    for b in range(cuda.grid(1), B, cuda.gridsize(1)):
+    for b in every(cuda.grid(1), B, MOST_BLOCKS * THREADS):
         m = log_w[b, 0]
-        for k in range(K):
+        for k in every(0, K, 1):
             if log_w[b, k] > m:
                 m = log_w[b, k]
         if m == -inf:
             m = 0.0
         s = 0.0
-        for k in range(K):
+        for k in every(0, K, 1):
             w_norm[b, k] = exp(log_w[b, k] - m)
             s += w_norm[b, k]
         lse[b] = m + log(s) if s != 0.0 else -inf
-        for k in range(K):
+        for k in every(0, K, 1):
             w_norm[b, k] = w_norm[b, k] / s if s != 0.0 else 0.0
 
 
@@ -90,9 +90,9 @@ def softmax_kernel_2(log_w, lse, w_norm):
     shared = cuda.shared.array(THREADS, np.float64)
     B, K = log_w.shape
     thread = cuda.threadIdx.x
-    for b in range(cuda.blockIdx.x, B, cuda.gridDim.x):
+    for b in every(cuda.blockIdx.x, B, MOST_BLOCKS):
         m = -inf
-        for k in range(thread, K, THREADS):
+        for k in every(thread, K, THREADS):
             a = log_w[b, k]
             m = a if a > m or a != a else m  # a NaN stays, as it would in a sum
         shared[thread] = m
@@ -109,7 +109,7 @@ def softmax_kernel_2(log_w, lse, w_norm):
             m = 0.0
         cuda.syncthreads()  # all have read the maximum
         s = 0.0
-        for k in range(thread, K, THREADS):
+        for k in every(thread, K, THREADS):
             w_norm[b, k] = exp(log_w[b, k] - m)
             s += w_norm[b, k]
         shared[thread] = s
@@ -121,7 +121,7 @@ def softmax_kernel_2(log_w, lse, w_norm):
             width //= 2
         cuda.syncthreads()
         s = shared[0]
-        for k in range(thread, K, THREADS):
+        for k in every(thread, K, THREADS):
             w_norm[b, k] = w_norm[b, k] / s if s != 0.0 else 0.0
         if thread == 0:
             lse[b] = m + log(s) if s != 0.0 else -inf
@@ -138,9 +138,9 @@ def softmax_kernel_3(log_w, lse, w_norm):
     B, K = log_w.shape
     lane, warps = cuda.threadIdx.x % 32, THREADS // 32
     first = cuda.blockIdx.x * warps + cuda.threadIdx.x // 32
-    for b in range(first, B, cuda.gridDim.x * warps):
+    for b in every(first, B, MOST_BLOCKS * warps):
         m = -inf
-        for k in range(lane, K, 32):
+        for k in every(lane, K, 32):
             a = log_w[b, k]
             m = a if a > m or a != a else m  # a NaN stays, as it would in a sum
         width = 16
@@ -151,14 +151,14 @@ def softmax_kernel_3(log_w, lse, w_norm):
         if m == -inf:
             m = 0.0
         s = 0.0
-        for k in range(lane, K, 32):
+        for k in every(lane, K, 32):
             w_norm[b, k] = exp(log_w[b, k] - m)
             s += w_norm[b, k]
         width = 16
         while width > 0:
             s += cuda.shfl_xor_sync(0xFFFFFFFF, s, width)
             width //= 2
-        for k in range(lane, K, 32):
+        for k in every(lane, K, 32):
             w_norm[b, k] = w_norm[b, k] / s if s != 0.0 else 0.0
         if lane == 0:
             lse[b] = m + log(s) if s != 0.0 else -inf

@@ -11,14 +11,14 @@ a, h, dh, da (R, H), b (H,), float32 or float64. h may take a's memory, and da d
 old values have done their work, and new memory would have to be fetched.
 """
 
-from math import tanh
+from math import ceil, tanh
 from types import SimpleNamespace
 
 import numpy as np
 from numba import cuda
 
 from .compile import jit
-from .device import THREADS, blocks, launch
+from .device import AT_ONCE, MOST_BLOCKS, THREADS, blocks, every, launch
 
 
 def tanh_numpy(a, b):
@@ -71,28 +71,37 @@ def tanh_backward_numba(dh, h):
     return dh
 
 
-# cuda: forward, a block for each row, whose threads take every THREADS-th unit, and so
-# need no division to find their bias; backward, a thread for each element. Either way
-# neighbours in memory are neighbours in a warp
+# cuda: forward, a thread for a unit of AT_ONCE rows, all of which it reads before it
+# writes the first; backward, a thread for each element. Either way neighbours in memory
+# are neighbours in a warp
 
 
 @cuda.jit
 def tanh_kernel(a, b):
+    t = cuda.local.array(AT_ONCE, a.dtype)
     R, H = a.shape
-    for r in range(cuda.blockIdx.x, R, cuda.gridDim.x):
-        for i in range(cuda.threadIdx.x, H, THREADS):
-            a[r, i] = tanh(a[r, i] + b[i])
+    i = np.uint64(cuda.grid(1))
+    for first in every(AT_ONCE * cuda.blockIdx.y, R, AT_ONCE * MOST_BLOCKS):
+        if i < H:
+            for s in every(0, AT_ONCE, 1):
+                if first + s < R:
+                    t[s] = a[first + s, i]
+            bias = b[i]
+            for s in every(0, AT_ONCE, 1):
+                if first + s < R:
+                    a[first + s, i] = tanh(t[s] + bias)
 
 
 @cuda.jit
 def tanh_backward_kernel(dh, h):
     one = h.dtype.type(1)
-    for i in range(cuda.grid(1), h.size, cuda.gridsize(1)):
+    for i in every(cuda.grid(1), h.size, MOST_BLOCKS * THREADS):
         dh[i] *= one - h[i] * h[i]
 
 
 def tanh_cuda(a, b):
-    launch(tanh_kernel, blocks(len(a), 1), a, b)
+    R, H = a.shape
+    launch(tanh_kernel, (ceil(H / THREADS), blocks(R, AT_ONCE)), a, b)
     return a
 
 
