@@ -8,7 +8,11 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from minivae.engine.machine import processor, versions  # noqa: F401 (for the others)
+from minivae.engine.machine import (  # noqa: F401 (for the others)
+    card,
+    processor,
+    versions,
+)
 from minivae.engine.recording import recorded
 from minivae.kernels.device import SIMULATED, require_device
 
@@ -61,15 +65,6 @@ def need_gpu():
     except (OSError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-
-
-def card():
-    """The GPU's name."""
-    if SIMULATED:
-        return "the simulator"
-    import cupy
-
-    return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
 
 
 def sgemm_rate(threads, n=2000):

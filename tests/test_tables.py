@@ -444,7 +444,7 @@ def test_report_says_how_far_a_run_is(small, tmp_path, monkeypatch):
     cell = CELLS["mnist-1-vae-1"]
     monkeypatch.setitem(mv.PRESETS, "fast", preset | {"epochs": 2})
     settings = settings_of(cell, "fast")
-    tables.train_cell(cell, "fast", settings, 0, tmp_path, None)
+    tables.train_cell(cell, "fast", settings, 0, tmp_path, None, "cpu")
     monkeypatch.setitem(mv.PRESETS, "fast", preset)
     folder = tmp_path / "fast/mnist-1-vae-1/seed0"
     config = json.loads((folder / "config.json").read_text())

@@ -10,6 +10,7 @@ from ..experiments import EXPERIMENTS, OF_A_RUN
 from ..experiments.pool import cluster, processes
 from ..experiments.tables import TABLES, train_table
 from ..experiments.tables_page import write_report
+from ..kernels import DEVICES
 from ..presets import PRESETS
 from .arguments import path_of, positive, seed_of
 
@@ -20,7 +21,7 @@ EXAMPLE = (
 )
 TABLES_FOLDER = Path("runs/tables")
 TABLES_ONLY = (
-    *("cells", "preset", "seeds", "workers"),
+    *("cells", "preset", "seeds", "device", "workers"),
     *("threads_per_cell", "dask"),
 )
 
@@ -71,6 +72,11 @@ def add_options(option):
         metavar="PATH",
         help=f"Of the tables, {of_a_run}: the file of OMNIGLOT, or of an image set in"
         " its place. Left out, OMNIGLOT is fetched.",
+    )
+    option(
+        "--device",
+        choices=[*DEVICES],
+        help="Of the tables: where to train and evaluate. Left out, it is cpu.",
     )
     option(
         "--workers",
@@ -165,6 +171,7 @@ def run_table(args):
         patterns=args.cells or ["*"],
         seeds=args.seeds or [0],
         data_path=data_path,
+        device=args.device or "cpu",
         open_executor=open_executor,
         threads=threads,
     )

@@ -4,15 +4,26 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+from ..kernels.device import SIMULATED, arrays
 
-def processor():
-    """The processor's name."""
+
+def processor(device="cpu"):
+    """The name of the processor, or of the GPU."""
+    if device == "cuda":
+        return card()
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":")[1].strip()
     return platform.processor() or platform.machine()
+
+
+def card():
+    """The GPU's name."""
+    if SIMULATED:
+        return "the simulator"
+    return arrays().cuda.runtime.getDeviceProperties(0)["name"].decode()
 
 
 def versions(*packages):

@@ -34,6 +34,10 @@ AS_PUBLISHED = ("burda", "short")  # presets that keep the paper's estimator
 PARTS = 8  # of the test images, each a job
 SEEDS = {"binarize_seed": 0, "seed": 0}  # of an evaluation
 UNITS, WATCHED = "unit_variances.csv", 1000  # by how many test images
+PACKAGES = {
+    "cpu": ("numpy", "numba", "scipy"),
+    "cuda": ("numpy", "numba-cuda", "cupy-cuda13x"),
+}
 LOCKED = 5.0  # seconds between two looks at a folder in which another writes
 
 
@@ -158,17 +162,18 @@ def place_of(name, path):
     return path if name == "omniglot" and path else name
 
 
-def train_cell(cell, preset, settings, seed, out, data_path):
+def train_cell(cell, preset, settings, seed, out, data_path, device):
     """Train a cell into its folder, or resume it there, or find that it is done."""
     folder, data = folder_of(out, preset, cell, seed), images_of(cell.data, data_path)
     if cell.origin:
-        model = load_run(folder_of(out, preset, cell.origin, seed)).model
+        model = load_run(folder_of(out, preset, cell.origin, seed), device).model
     else:
         model = VAE(
             x_dim=data.train_images.shape[1],
             **ARCHITECTURES[cell.layers],
             rng=np.random.default_rng(seed),
             x_mean=data.train_images.mean(axis=0),
+            device=device,
         )
     while True:
         try:
@@ -190,8 +195,8 @@ def train_cell(cell, preset, settings, seed, out, data_path):
             sleep(LOCKED)
     path = folder / "machine.json"
     if not path.exists():
-        packages = versions("minivae", "numpy", "numba", "scipy")
-        write_json(path, {"processor": processor(), "versions": packages})
+        packages = versions("minivae", *PACKAGES[device])
+        write_json(path, {"processor": processor(device), "versions": packages})
 
 
 def keep_unit_variances(images, run):
@@ -211,12 +216,13 @@ def keep_unit_variances(images, run):
     write_csv(path, columns)
 
 
-def evaluate_cell(cell, preset, seed, out, data_path, weights, part=None):
+def evaluate_cell(cell, preset, seed, out, data_path, device, weights, part=None):
     """Evaluate a trained cell into its folder, unless that is done; or only measure one
     part of the test images, and leave it in a file.
     """
     folder = folder_of(out, preset, cell, seed)
-    model, images = load_run(folder).model, images_of(cell.data, data_path).test_images
+    model = load_run(folder, device).model
+    images = images_of(cell.data, data_path).test_images
     path = folder / f"evaluation_{len(images)}_images_k_{weights}.npz"
     if path.exists() and Evaluation.load(path).params_digest == model.params.digest():
         return
@@ -242,7 +248,7 @@ def evaluate_cell(cell, preset, seed, out, data_path, weights, part=None):
 
 
 def train_table(
-    table, out, preset, *, patterns, seeds, data_path, open_executor, threads
+    table, out, preset, *, patterns, seeds, data_path, device, open_executor, threads
 ):
     """Train and evaluate the cells of a table that match one of the ``patterns``, and
     those from whose models they start.
@@ -253,6 +259,8 @@ def train_table(
         Of `TABLES` and `PRESETS`.
     out, data_path : path-like
         The folder of all runs; the file of the images that are not MNIST.
+    device : str
+        Where all jobs compute.
     open_executor, threads
         As for `run_jobs`.
 
@@ -278,9 +286,11 @@ def train_table(
             label, settings = f"{cell.name}/seed{seed}", settings_of(cell, preset)
             origin = (f"train {cell.origin.name}/seed{seed}",) if cell.origin else ()
             jobs[f"train {label}"] = Job(
-                train_cell, (cell, preset, settings, seed, out, data_path), origin
+                train_cell,
+                (cell, preset, settings, seed, out, data_path, device),
+                origin,
             )
-            evaluation = (cell, preset, seed, out, data_path, WEIGHTS)
+            evaluation = (cell, preset, seed, out, data_path, device, WEIGHTS)
             parts = [f"evaluate {label}, part {i + 1} of {PARTS}" for i in range(PARTS)]
             for i, part in enumerate(parts):
                 needs = (f"train {label}",)

@@ -109,8 +109,8 @@ def bernoulli_backward_numba(a, b, x):
 
 # cuda: forward, LANES threads of a block for each row, which take the pixels in turns
 # and then halve their sums in shared memory; backward, a thread for a pixel of AT_ONCE
-# samples, all of which it reads before it writes the first. The grid has a dimension for
-# the images and one for their samples: a row's number would have to be divided by K
+# samples, all of which it reads before it writes the first. The grid has a dimension
+# for the images and one for their samples: a row's number would have to be divided by K
 
 ROWS = 2  # of a block
 LANES = THREADS // ROWS  # threads of a row
