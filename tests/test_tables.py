@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,6 +160,20 @@ def test_it_goes_on_where_it_was_stopped(small, tmp_path, capsys, monkeypatch):
         result = json.loads((folder / "evaluation_20_images_k_10.json").read_text())
         assert result["nll"] > 0
         assert "numpy" in json.loads((folder / "machine.json").read_text())["versions"]
+
+
+def test_a_run_on_two_machines_names_both(tmp_path, monkeypatch):
+    model = mv.VAE(9, (2,), ((4,),), rng=np.random.default_rng(0))
+    kept, path = (
+        SimpleNamespace(folder=tmp_path, model=model),
+        tmp_path / "machine.json",
+    )
+    for name in ("a card", "a card", "a processor", "a processor", "a card"):
+        monkeypatch.setattr(tables, "processor", lambda device, name=name: name)
+        tables.keep_machine(kept)
+    found = json.loads(path.read_text())
+    assert found["processor"] == "a card, then a processor, then a card"
+    assert ", then " not in found["versions"] and "numba" in found["versions"]
 
 
 def test_an_evaluation_of_other_parameters_is_none(small, tmp_path, capsys):

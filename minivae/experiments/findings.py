@@ -16,6 +16,7 @@ from ..results import Evaluation, standard_error
 from ..runs import Run, load_run
 from .tables import (
     IWAE_50,
+    MACHINE,
     OBJECTIVES,
     PUBLISHED,
     TABLES,
@@ -97,7 +98,7 @@ def row_of(cell, preset, seed, found):
         missing = dict.fromkeys(OF_EVALUATION + OF_RUN + OF_MACHINE)
         return row | missing | {"reason": found}
     run, evaluation = found.run, found.evaluation
-    seconds, machine = run.history["seconds"], run.folder / "machine.json"
+    seconds, machine = run.history["seconds"], run.folder / MACHINE
     values = {name: getattr(evaluation, name) for name in OF_EVALUATION}
     values |= {
         "unit_variances": [layer.tolist() for layer in evaluation.unit_variances],

@@ -18,7 +18,7 @@ import numpy as np
 from ..data import load
 from ..engine.batching import even_slices
 from ..engine.checks import check_seed
-from ..engine.files import columns_of, write_csv, write_json
+from ..engine.files import columns_of, read_json, write_csv, write_json
 from ..engine.machine import processor, versions
 from ..evaluation import evaluate, images_seen, measure, summary_of
 from ..model import NLL_NAMES, VAE
@@ -34,6 +34,7 @@ AS_PUBLISHED = ("burda", "short")  # presets that keep the paper's estimator
 PARTS = 8  # of the test images, each a job
 SEEDS = {"binarize_seed": 0, "seed": 0}  # of an evaluation
 UNITS, WATCHED = "unit_variances.csv", 1000  # by how many test images
+MACHINE, THEN = "machine.json", ", then "
 PACKAGES = {
     "cpu": ("numpy", "numba", "scipy"),
     "cuda": ("numpy", "numba-cuda", "cupy-cuda13x"),
@@ -187,16 +188,18 @@ def train_cell(cell, preset, settings, seed, out, data_path, device):
                 folder=folder,
                 data=data,
                 test_images=data.test_images,
-                callback=partial(keep_unit_variances, data.test_images[:WATCHED]),
+                callback=partial(after_epoch, data.test_images[:WATCHED]),
                 progress=False,
             )
             break
         except BlockingIOError:  # as by a worker that a cluster has given up too early
             sleep(LOCKED)
-    path = folder / "machine.json"
-    if not path.exists():
-        packages = versions("minivae", *PACKAGES[device])
-        write_json(path, {"processor": processor(device), "versions": packages})
+
+
+def after_epoch(images, run):
+    """Keep what a table and its pictures say of a run, and its own files do not."""
+    keep_unit_variances(images, run)
+    keep_machine(run)
 
 
 def keep_unit_variances(images, run):
@@ -214,6 +217,20 @@ def keep_unit_variances(images, run):
             before = kept.get(name, [])[: len(epochs)]
             columns[name] = [*before, float(variance)]
     write_csv(path, columns)
+
+
+def keep_machine(run):
+    """Keep what the epoch ran on; a run may begin on one machine and end on another."""
+    path, device = run.folder / MACHINE, run.model.device
+    kept = read_json(path) if path.exists() else {}
+    packages = versions("minivae", *PACKAGES[device])
+    now = {"processor": processor(device), "versions": packages}
+    for name, value in now.items():
+        before = kept.get(name, value)
+        same = before.split(THEN)[-1] == value
+        now[name] = before if same else f"{before}{THEN}{value}"
+    if now != kept:
+        write_json(path, now)
 
 
 def evaluate_cell(cell, preset, seed, out, data_path, device, weights, part=None):
