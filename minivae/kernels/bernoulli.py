@@ -125,7 +125,7 @@ def bernoulli_kernel(a, b, x, log_px):
     for i in every(cuda.blockIdx.x, B, MOST_BLOCKS):
         for first in range(ROWS * cuda.blockIdx.y, K, ROWS * MOST_BLOCKS):
             k, total = np.uint64(first + row), 0.0
-            if k < K:  # the last block may have fewer; it waits as the others do
+            if k < np.uint64(K):  # the last block may have fewer; all wait below
                 for start in range(0, D, GROUP * LANES):  # as above, one log for GROUP
                     part, product = zero, one
                     last = min(D, start + GROUP * LANES)
@@ -141,7 +141,7 @@ def bernoulli_kernel(a, b, x, log_px):
                 if lane < width:
                     sums[row, lane] += sums[row, lane + width]
                 width //= 2
-            if lane == 0 and k < K:
+            if lane == 0 and k < np.uint64(K):
                 log_px[i, k] = sums[row, 0]
             cuda.syncthreads()  # before the next row's sums are written
 
@@ -153,15 +153,15 @@ def bernoulli_backward_kernel(a, b, x):
     one, d = a.dtype.type(1), np.uint64(cuda.grid(1))
     for i in every(cuda.blockIdx.y, B, MOST_BLOCKS):
         for first in every(AT_ONCE * cuda.blockIdx.z, K, AT_ONCE * MOST_BLOCKS):
-            if d < D:
+            if d < np.uint64(D):
                 for s in every(0, AT_ONCE, 1):
-                    if first + s < K:
+                    if first + s < np.uint64(K):
                         t[s] = a[i, first + s, d]
                 bias, pixel = b[d], x[i, d]
                 for s in every(0, AT_ONCE, 1):
                     e = exp(-abs(t[s] + bias))
                     p = (one if t[s] + bias >= 0 else e) / (one + e)
-                    if first + s < K:
+                    if first + s < np.uint64(K):
                         a[i, first + s, d] = pixel - p
 
 

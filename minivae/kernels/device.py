@@ -47,7 +47,8 @@ def every(first, n, step):
     """The numbers first, first + step, ... below ``n``: the items of a kernel's thread.
 
     They are unsigned. A signed index may count from an array's end, and at each access
-    Numba would ask whether it does: more instructions than most kernels' own.
+    Numba would ask whether it does: more instructions than most kernels' own. What they
+    are compared with must be unsigned, too, or Numba compares doubles.
     """
     return range(np.uint64(first), np.uint64(n), np.uint64(step))
 

@@ -55,7 +55,7 @@ def log_weight_kernel(log_px, z, eps, log_sigma, log_w):
     for i in every(cuda.blockIdx.x, B, MOST_BLOCKS):
         for first in range(ROWS * cuda.blockIdx.y, K, ROWS * MOST_BLOCKS):
             k, total = np.uint64(first + row), 0.0
-            if k < K:  # the last block may have fewer; it waits as the others do
+            if k < np.uint64(K):  # the last block may have fewer; all wait below
                 for l in every(lane, L, LANES):
                     e, u = np.float64(eps[i, k, l]), np.float64(z[i, k, l])
                     total += (e * e - u * u) / 2 + log_sigma[i, l]
@@ -66,7 +66,7 @@ def log_weight_kernel(log_px, z, eps, log_sigma, log_w):
                 if lane < width:
                     sums[row, lane] += sums[row, lane + width]
                 width //= 2
-            if lane == 0 and k < K:
+            if lane == 0 and k < np.uint64(K):
                 log_w[i, k] = log_px[i, k] + sums[row, 0]
             cuda.syncthreads()  # before the next row's sums are written
 

@@ -83,13 +83,13 @@ def reparameterize_kernel(mu, log_sigma, eps, z):
     l = np.uint64(LANES * cuda.blockIdx.x + lane)
     first = np.uint64(AT_ONCE * (PARTS * cuda.blockIdx.z + part))
     for b in every(cuda.blockIdx.y, B, MOST_BLOCKS):
-        if l < L:
+        if l < np.uint64(L):
             for s in every(0, AT_ONCE, 1):
-                if first + s < K:
+                if first + s < np.uint64(K):
                     e[s] = eps[b, first + s, l]
             m, sigma = mu[b, l], exp(log_sigma[b, l])
             for s in every(0, AT_ONCE, 1):
-                if first + s < K:
+                if first + s < np.uint64(K):
                     z[b, first + s, l] = m + sigma * e[s]
 
 
@@ -101,7 +101,7 @@ def reparameterize_backward_kernel(dz, eps, log_sigma, path, score, dmu, dlog_si
     l = np.uint64(LANES * cuda.blockIdx.x + lane)
     for b in every(cuda.blockIdx.y, B, MOST_BLOCKS):
         g = g_eps = by_eps = by_square = eps.dtype.type(0)
-        if l < L:  # the last block has fewer; all wait below
+        if l < np.uint64(L):  # the last block has fewer; all wait below
             for k in every(part, K, PARTS):
                 e, both = eps[b, k, l], path[b, k] + score[b, k]
                 g += dz[b, k, l]
@@ -111,7 +111,7 @@ def reparameterize_backward_kernel(dz, eps, log_sigma, path, score, dmu, dlog_si
         sums[0, part, lane], sums[1, part, lane] = g, g_eps
         sums[2, part, lane], sums[3, part, lane] = by_eps, by_square
         cuda.syncthreads()
-        if part == 0 and l < L:
+        if part == 0 and l < np.uint64(L):
             for other in range(1, PARTS):
                 g += sums[0, other, lane]
                 g_eps += sums[1, other, lane]

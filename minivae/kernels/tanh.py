@@ -82,13 +82,13 @@ def tanh_kernel(a, b):
     R, H = a.shape
     i = np.uint64(cuda.grid(1))
     for first in every(AT_ONCE * cuda.blockIdx.y, R, AT_ONCE * MOST_BLOCKS):
-        if i < H:
+        if i < np.uint64(H):
             for s in every(0, AT_ONCE, 1):
-                if first + s < R:
+                if first + s < np.uint64(R):
                     t[s] = a[first + s, i]
             bias = b[i]
             for s in every(0, AT_ONCE, 1):
-                if first + s < R:
+                if first + s < np.uint64(R):
                     a[first + s, i] = tanh(t[s] + bias)
 
 
