@@ -2,6 +2,7 @@
 paper's whole schedule would take.
 
     python benchmarks/training.py --device cuda --out FOLDER
+    python benchmarks/gpu.py FOLDER     # draws what that and kernels.py have measured
 
 The model is the paper's, 784-200-200-50, float32, IWAE. A step's time is an epoch's by
 the number of its steps, as `minivae train` has it, with everything: the order, the
@@ -222,6 +223,39 @@ def tables(result):
     return lines
 
 
+def draw(folder):
+    """steps.png and kernels.png, from what was measured into ``folder``."""
+    from matplotlib.figure import Figure
+
+    result = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
+    axes, rows = figure.subplots(), result["steps"]
+    names = list(dict.fromkeys(name for row in rows for name in row["ms"]))
+    for j, name in enumerate(names):
+        at = [i + 0.8 * (j / len(names) - 0.5) for i in range(len(rows))]
+        times = [row["ms"].get(name) for row in rows]
+        times = [np.nan if t is None or isinstance(t, str) else t for t in times]
+        axes.bar(at, times, 0.8 / len(names), label=name)
+    sizes = [f"batch {row['batch']}, K = {row['K']}" for row in rows]
+    axes.set_xticks(range(len(sizes)), sizes)
+    card, cpu, *_ = result["machine"].split("; ")
+    axes.set(ylabel="ms per step, float32", yscale="log", title=f"{card}; {cpu}")
+    figure.legend(loc="outside upper center", ncols=4, fontsize="small")
+    figure.savefig(folder / "steps.png")
+
+    rows = json.loads((folder / "kernels.json").read_text(encoding="utf-8"))
+    most = max(row["images"] for row in rows)
+    rows = [r for r in rows if r["images"] == most and r["version"] == "cuda"]
+    figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.barh([row["kernel"] for row in rows], [100 * row["of_copy"] for row in rows])
+    axes.axvline(80, color="0.3", linestyle=":", label="target, if it moves memory")
+    axes.set(xlabel=f"% of a copy's rate, {most:,} images, K = 50")
+    axes.invert_yaxis()
+    axes.legend(loc="lower right")
+    figure.savefig(folder / "kernels.png")
+
+
 def main(out):
     """Measure, and write into the folder ``out``, after each measurement again."""
     need_gpu()
@@ -253,3 +287,7 @@ def main(out):
         print(row, flush=True)
         save()
     print("\n".join(tables(result)), f"\n\nwritten: {out / 'training.md'}")
+
+
+if __name__ == "__main__":
+    draw(Path(sys.argv[1]))

@@ -20,6 +20,7 @@ from minivae.gradient import gradient
 from minivae.kernels import matmul
 from minivae.subsampling import kept_rows, subsample
 
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 DEPTHS = {1: ((3,), ((5,),)), 2: ((4, 3), ((6, 5), (4, 5)))}
 
 
@@ -192,8 +193,15 @@ def test_launches_of_a_step(monkeypatch):
     mv.train(model, images, batch=8, k=4, epochs=1, progress=False)
     assert [name for name in seen[0] if name == "product"] == 27 * ["product"]
     assert len(seen[0]) == 76
-    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    monkeypatch.syspath_prepend(BENCHMARKS)
     assert len(importlib.import_module("predict").step(100, 50)) == len(seen[0])
+
+
+def test_the_model_that_is_timed_on_a_gpu(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    timed = importlib.import_module("gpu")
+    assert (timed.X_DIM, timed.SHAPES) == (784, ((50,), ((200, 200),)))
+    assert timed.WEIGHTS == 5000 and timed.SIZES[:2] == timed.COMPILED
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli-grey", "gaussian"])
