@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import standin
 
 import minivae as mv
 from minivae import cli, data
@@ -160,6 +161,36 @@ def test_it_goes_on_where_it_was_stopped(small, tmp_path, capsys, monkeypatch):
         result = json.loads((folder / "evaluation_20_images_k_10.json").read_text())
         assert result["nll"] > 0
         assert "numpy" in json.loads((folder / "machine.json").read_text())["versions"]
+
+
+def test_on_a_gpu(small, tmp_path, capsys, monkeypatch):
+    """With a stand-in for one; the host comes to the same."""
+    command = "table1", "--cells", "mnist-1-vae-1", "--out"
+    assert run(capsys, *command, tmp_path / "cpu")[0] == 0
+    standin.install(monkeypatch)
+    monkeypatch.setattr(reproduce, "require_device", lambda: None)
+    monkeypatch.setattr(tables, "processor", lambda device: f"a {device}")
+    assert run(capsys, *command, tmp_path / "cuda", "--device", "cuda")[0] == 0
+    nll = {}
+    for device in ("cpu", "cuda"):
+        folder = tmp_path / device / "fast/mnist-1-vae-1/seed0"
+        config = json.loads((folder / "config.json").read_text())
+        assert config["model"]["device"] == device
+        found = json.loads((folder / "evaluation_20_images_k_10.json").read_text())
+        nll[device] = found["nll"]
+    assert nll["cuda"] == pytest.approx(nll["cpu"], rel=1e-4)
+    assert json.loads((folder / tables.MACHINE).read_text())["processor"] == "a cuda"
+
+
+def test_without_a_gpu(small, tmp_path, capsys, monkeypatch):
+    """It is said at once, and no cell is begun."""
+
+    def missing():
+        raise OSError("device 'cuda' finds no GPU")
+
+    monkeypatch.setattr(reproduce, "require_device", missing)
+    code, _, err = run(capsys, "table1", "--device", "cuda", "--out", tmp_path)
+    assert code == 2 and "finds no GPU" in err and not [*tmp_path.iterdir()]
 
 
 def test_a_run_on_two_machines_names_both(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from ..experiments.pool import cluster, processes
 from ..experiments.tables import TABLES, train_table
 from ..experiments.tables_page import write_report
 from ..kernels import DEVICES
+from ..kernels.device import require_device
 from ..presets import PRESETS
 from .arguments import path_of, positive, seed_of
 
@@ -162,6 +163,8 @@ def run_table(args):
         # the workers stand in other folders
         out, data_path = out.absolute(), data_path and data_path.absolute()
     else:
+        if args.device == "cuda":
+            require_device()  # an error should come now, not from each cell
         workers = args.workers or max(1, cores() // threads)
         open_executor = partial(processes, workers, threads)
     failed = train_table(
