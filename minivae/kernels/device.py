@@ -18,8 +18,8 @@ import numpy as np
 from numba import cuda
 
 # Threads of a block, and the most blocks of a grid: a kernel takes the next stride
-# of its loop where the grid ends. A power of two, since a range divides by its step. The
-# simulator has a Python thread for each.
+# of its loop where the grid ends. A power of two, since a range divides by its step.
+# The simulator has a Python thread for each.
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 THREADS, MOST_BLOCKS = (32, 4) if SIMULATED else (128, 32_768)
 AT_ONCE = 8  # numbers that a thread asks for before it waits for the first of them
