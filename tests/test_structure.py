@@ -156,7 +156,7 @@ def test_modules_import_only_from_those_before_them():
 # What the first chapters ask a reader to open
 
 
-def test_twelve_chapters_name_2500_lines_at_most():
+def test_twelve_chapters_name_2600_lines_at_most():
     named, chapters = set(), []
     for pattern in ("0[1-9]*.md", "1[0-2]*.md"):
         chapters += sorted((ROOT / "derivations").glob(pattern))
@@ -167,4 +167,4 @@ def test_twelve_chapters_name_2500_lines_at_most():
     lines = {
         name: (ROOT / name).read_text(encoding="utf-8").count("\n") for name in named
     }
-    assert sum(lines.values()) <= 2500, lines
+    assert sum(lines.values()) <= 2600, lines

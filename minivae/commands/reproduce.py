@@ -8,7 +8,7 @@ from ..engine.lock import writing_in
 from ..engine.report import say
 from ..experiments import EXPERIMENTS, OF_A_RUN
 from ..experiments.pool import cluster, processes
-from ..experiments.tables import TABLES, train_table
+from ..experiments.tables import TABLES, select, train_table
 from ..experiments.tables_page import write_report
 from ..kernels import DEVICES
 from ..kernels.device import require_device
@@ -168,10 +168,9 @@ def run_table(args):
         workers = args.workers or max(1, cores() // threads)
         open_executor = partial(processes, workers, threads)
     failed = train_table(
-        args.experiment,
+        select(args.experiment, args.cells or ["*"]),
         out,
         args.preset or "fast",
-        patterns=args.cells or ["*"],
         seeds=args.seeds or [0],
         data_path=data_path,
         device=args.device or "cpu",
