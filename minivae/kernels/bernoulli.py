@@ -22,7 +22,16 @@ import numpy as np
 from numba import cuda
 
 from .compile import jit
-from .device import AT_ONCE, MOST_BLOCKS, THREADS, blocks, device_empty, every, launch
+from .device import (
+    AT_ONCE,
+    MOST_BLOCKS,
+    THREADS,
+    blocks,
+    device_empty,
+    every,
+    fold,
+    launch,
+)
 
 
 def bernoulli_numpy(a, b, x):
@@ -135,12 +144,7 @@ def bernoulli_kernel(a, b, x, log_px):
                         product *= one + exp(-abs(t))
                     total += part - log(product)
             sums[row, lane] = total
-            width = LANES // 2
-            while width > 0:
-                cuda.syncthreads()
-                if lane < width:
-                    sums[row, lane] += sums[row, lane + width]
-                width //= 2
+            fold(sums, row, lane)
             if lane == 0 and k < np.uint64(K):
                 log_px[i, k] = sums[row, 0]
             cuda.syncthreads()  # before the next row's sums are written

@@ -54,6 +54,21 @@ def every(first, n, step):
     return range(np.uint64(first), np.uint64(n), np.uint64(step))
 
 
+@cuda.jit(device=True, inline="always")
+def fold(sums, row, lane):
+    """Add up each row of ``sums``, in a block's shared memory, into its first number.
+
+    The upper half is added to the lower, and again, a thread for each number. All
+    threads of the block take part, since each waits for all.
+    """
+    width = sums.shape[1] // 2
+    while width > 0:
+        cuda.syncthreads()
+        if lane < width:
+            sums[row, lane] += sums[row, lane + width]
+        width //= 2
+
+
 def arrays():
     """The module whose arrays are on the device."""
     if SIMULATED:

@@ -16,7 +16,7 @@ import numpy as np
 from numba import cuda
 
 from .compile import jit
-from .device import MOST_BLOCKS, THREADS, blocks, device_empty, every, launch
+from .device import MOST_BLOCKS, THREADS, blocks, device_empty, every, fold, launch
 
 
 def log_weight_numpy(log_px, z, eps, log_sigma):
@@ -60,12 +60,7 @@ def log_weight_kernel(log_px, z, eps, log_sigma, log_w):
                     e, u = np.float64(eps[i, k, l]), np.float64(z[i, k, l])
                     total += (e * e - u * u) / 2 + log_sigma[i, l]
             sums[row, lane] = total
-            width = LANES // 2
-            while width > 0:
-                cuda.syncthreads()
-                if lane < width:
-                    sums[row, lane] += sums[row, lane + width]
-                width //= 2
+            fold(sums, row, lane)
             if lane == 0 and k < np.uint64(K):
                 log_w[i, k] = log_px[i, k] + sums[row, 0]
             cuda.syncthreads()  # before the next row's sums are written
