@@ -268,6 +268,19 @@ def test_a_run_resumed_with_another_number_of_threads(tmp_path):
         assert run(1, 3).config["threads"] == 1
 
 
+def test_a_finished_run_goes_on_saying_how_it_was_trained(tmp_path):
+    images = np.random.default_rng(1).random((50, 12))
+
+    def run(n):
+        model, _, _ = model_and_batch()
+        settings = {"k": 3, "epochs": 1, "folder": tmp_path, "progress": False}
+        on(n, mv.train, model, images, **settings)
+        return (tmp_path / "config.json").read_text()
+
+    trained = run(2)
+    assert run(1) == trained  # and no warning of bits that differ
+
+
 def test_intended_underflow_is_no_error_of_a_caller_who_raises():
     model, x, eps = model_and_batch(dtype=np.float32)
     numpy = mv.VAE(12, (3,), ((8,),), rng=np.random.default_rng(0), kernels="numpy")

@@ -81,14 +81,16 @@ def open_folder(folder, config, rates, adam, state):
                 f"{folder} holds {done} epochs at other learning rates:"
                 " choose another folder"
             )
+        # a kill may have come between the checkpoint and this file
+        write_csv(folder / "metrics.csv", history)
+        if done == len(rates):  # config.json goes on to say how it was trained
+            return history
         if now["device"] == "cpu" and was.get("threads") not in (None, now["threads"]):
             warnings.warn(
                 f"{folder}: begun with {was['threads']} threads, resumed with"
                 f" {now['threads']}: the bits will differ from an unbroken run's",
                 stacklevel=3,
             )
-        # a kill may have come between the checkpoint and this file
-        write_csv(folder / "metrics.csv", history)
     write_json(config_path, config)
     return history
 
