@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from test_evaluation import ALL_X, tiny_model
 
 import minivae as mv
-from minivae import annealing, cli, posterior
+from minivae import annealing, cli, evaluation, posterior
 from minivae.data import Dataset
 from minivae.experiments import measures, refit, truth
 from minivae.experiments.measures import unit_variances, without_units
@@ -131,15 +131,12 @@ def trained(small, tmp_path):
     return tmp_path / "run"
 
 
+def measures_command(run, out):
+    return ["reproduce", "measures", "--run", str(run), "--out", str(out)]
+
+
 def test_measures_of_a_run(trained, small, tmp_path, capsys):
-    command = [
-        "reproduce",
-        "measures",
-        "--run",
-        str(trained),
-        "--out",
-        str(tmp_path / "m"),
-    ]
+    command = measures_command(trained, tmp_path / "m")
     # few epochs: every unit's variance is below the threshold or none is
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measures, "ACTIVE", 1e-12)
@@ -154,6 +151,37 @@ def test_measures_of_a_run(trained, small, tmp_path, capsys):
     assert rows["nll"] == pytest.approx(mv.evaluate(model, x, 10, progress=False).nll)
     assert rows["annealed"]["distributions"] == 3
     assert (tmp_path / "m" / "unit_variances.png").read_bytes().startswith(b"\x89PNG")
+    assert not [*(tmp_path / "m").glob("*.npz")]
+
+
+def test_training_images_are_drawn_from_all(trained, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(measures, "MEASURE_IMAGES", 40)
+    assert cli.main(measures_command(trained, tmp_path / "m")) == 0
+    rows = json.loads((tmp_path / "m" / "measures.json").read_text())
+    assert (rows["images"], rows["training_images"]) == (20, 40)
+    model, chosen = mv.load_run(trained).model, np.random.default_rng(0).permutation(60)
+    images = small.train_images[chosen[:40]]
+    expected = mv.evaluate(model, images, 10, progress=False).nll
+    assert rows["training_nll"] == expected
+    assert rows["test_less_training"] == rows["nll"] - expected
+
+
+def test_measures_go_on_where_they_were_stopped(trained, tmp_path, monkeypatch):
+    command, out = measures_command(trained, tmp_path / "m"), tmp_path / "m"
+    with monkeypatch.context() as patch:
+
+        def stop(*args, **how):
+            raise KeyboardInterrupt
+
+        patch.setattr(measures, "anneal", stop)
+        assert cli.main(command) == 130
+    assert len([*out.glob("*.part.npz")]) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "draw_weights", None)  # which is not called again
+        patch.setattr(measures, "anneal", lambda *args, **how: found)
+        found = annealing.Annealing(1.0, 0.1, np.zeros(20), 0.0, 0.0, 1.0, 3)
+        assert cli.main(command) == 0
+    assert (out / "measures.json").exists() and not [*out.glob("*.npz")]
 
 
 def test_refit_of_a_run(trained, tmp_path, capsys):

@@ -9,24 +9,25 @@ from pathlib import Path
 import numpy as np
 
 from ..annealing import anneal
-from ..data import binarize
 from ..engine.files import write_json, write_text
 from ..engine.report import say
-from ..evaluation import ACTIVE, evaluate
+from ..evaluation import ACTIVE, images_seen, measure, summary_of
 from ..model import VAE
 from ..plots.figure import finished, legend_above, new_figure
 from ..results import standard_error
 from ..runs import load_images, load_run
 
-MEASURE_IMAGES, MEASURE_WEIGHTS = 1000, 5000
+MEASURE_IMAGES, MEASURE_WEIGHTS = 10_000, 5000
 ANNEAL_IMAGES, DISTRIBUTIONS = 100, 1000
+PARTIAL = "{}.part.npz"  # what is kept of an evaluation until all is done
 
 
 def reproduce_measures(folder, run, data_path=None, progress=True):
     """The measures of the run in the folder ``run``, into ``folder``.
 
-    Writes measures.json, measures.md and unit_variances.png. The test images are the
-    first `MEASURE_IMAGES`, and for annealing the first `ANNEAL_IMAGES`.
+    Writes measures.json, measures.md and unit_variances.png. Of the test images the
+    first `MEASURE_IMAGES` are taken, and as many of the training images by chance; for
+    annealing the first `ANNEAL_IMAGES`. Stopped, it goes on by images.
 
     Returns
     -------
@@ -35,32 +36,44 @@ def reproduce_measures(folder, run, data_path=None, progress=True):
     folder, loaded = Path(folder), load_run(run)
     data = load_images(loaded, data_path)
     label = f"{loaded.config['bound']}, k = {loaded.config['k']}"
-    rows = measures(loaded.model, data, progress)
     folder.mkdir(parents=True, exist_ok=True)
+    rows = measures(loaded.model, data, folder, progress)
     write_json(folder / "measures.json", {"model": label, **rows})
     unit_variances({label: rows["unit_variances"]}, folder / "unit_variances.png")
     table = measures_table(label, rows)
     write_text(folder / "measures.md", table)
+    for path in folder.glob(PARTIAL.format("*")):
+        path.unlink()
     return table
 
 
-def measures(model, data, progress=True):
-    """Name -> figures in nats, each difference with its standard error over images."""
+def measures(model, data, folder, progress=True):
+    """Name -> figures in nats, each difference with its standard error over images.
+
+    What is measured stays in files in ``folder``, which the caller removes.
+    """
+
+    def evaluated(model, images, what):
+        """`evaluate`, but a second time it is only read."""
+        say(f"{what}, {k} weights")
+        path = folder / PARTIAL.format(what.replace(" ", "_"))
+        arrays = measure(model, images, k, seed=0, partial=path, progress=progress)
+        return summary_of(model, images, k, arrays)
+
     n, m, k = MEASURE_IMAGES, ANNEAL_IMAGES, MEASURE_WEIGHTS
+    chosen = np.random.default_rng(0).permutation(len(data.train_images))[:n]
     test, training = (
-        binarize(images[:n], np.random.default_rng(0)).astype(model.dtype)
-        for images in (data.test_images, data.train_images)
+        images_seen(model, images, 0)
+        for images in (data.test_images[:n], data.train_images[chosen])
     )
-    say(f"test images, {k} weights")
-    of_test = evaluate(model, test, k, progress=progress)
-    say(f"training images, {k} weights")
-    of_training = evaluate(model, training, k, progress=progress)
+    of_test = evaluated(model, test, "test images")
+    of_training = evaluated(model, training, "training images")
     active = [variances > ACTIVE for variances in of_test.unit_variances]
     # of a layer without an active unit the one that varies most stays
     keep = [a | (v == v.max()) for a, v in zip(active, of_test.unit_variances)]
-    say(f"without the inactive units, {k} weights")
-    smaller = without_units(model, keep)
-    of_active = evaluate(smaller, test, k, progress=progress)
+    of_active = evaluated(
+        without_units(model, keep), test, "without the inactive units"
+    )
     cut, cut_se = of_active.paired_difference(of_test)
     say(f"annealing, {DISTRIBUTIONS} distributions")
     annealed = anneal(model, test[:m], DISTRIBUTIONS, progress=progress)
@@ -69,6 +82,7 @@ def measures(model, data, progress=True):
     return {
         **{name: summary[name] for name in ("images", "k", "nll", "nll_se")},
         **{name: summary[name] for name in ("active_units", "unit_variances")},
+        "training_images": of_training.images,
         "training_nll": of_training.nll,
         "test_less_training": of_test.nll - of_training.nll,
         "test_less_training_se": float(np.hypot(of_test.nll_se, of_training.nll_se)),
@@ -85,9 +99,11 @@ def measures_table(label, rows):
     annealed = rows["annealed"]
     return "\n".join(
         [
-            f"{label}: the first {rows['images']:,} test images, {rows['k']:,} weights;"
-            f" annealing on {annealed['images']} of them, of {annealed['chains']}"
-            f" chains and {annealed['distributions']:,} distributions",
+            f"{label}: the first {rows['images']:,} test images and"
+            f" {rows['training_images']:,} training images, {rows['k']:,} weights;"
+            f" annealing on the first {annealed['images']} test images, of"
+            f" {annealed['chains']} chains and {annealed['distributions']:,}"
+            " distributions",
             "",
             "| measure | nats | s.e. |",
             "|---|---|---|",
