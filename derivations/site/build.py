@@ -7,8 +7,11 @@ loaded from a network. Any warning and any link that leads nowhere is an error.
 
 import argparse
 import json
+import posixpath
+import re
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -21,6 +24,10 @@ from sphinx.cmd.build import main as sphinx
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 ORPHAN = "---\norphan: true\n---\n"  # not in the list of pages beside every page
+# to another file of the repository
+LINK = re.compile(
+    r"(?P<picture>!?)\[(?P<text>[^]]*)\]\((?P<target>(?!https?:)[^)#]+)\)"
+)
 CHAPTERS = sorted(HERE.parent.glob("[0-9][0-9]_*.md"))
 
 
@@ -42,22 +49,37 @@ class Layout:
         """The page that shows a file of the repository, or None for a folder."""
         path = ROOT / file
         if not path.exists():
-            raise SystemExit(f"a chapter links to {file}, which is not there")
+            raise SystemExit(f"a page links to {file}, which is not there")
         if path.is_dir():
             return None
+        if path in CHAPTERS:
+            return f"{path.stem}.html"
         if path.suffix == ".py" and file.startswith("minivae/"):
             return f"source/{file.removesuffix('.py')}.html"
         if path.suffix == ".md":
-            text, name = path.read_text(encoding="utf-8"), f"results/{path.parent.name}"
-            self.write(f"{name}/{path.name}", ORPHAN + text)
-            for picture in path.parent.glob("*.png"):
-                if f"({picture.name})" in text:
-                    shutil.copy(picture, self.folder / name)
-            return f"{name}/{path.stem}.html"
-        copy = self.files / "files" / file
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy)
+            if not (self.folder / file).exists():
+                self.write(file, "")  # two pages may link to each other
+                text = path.read_text(encoding="utf-8")
+                self.write(file, ORPHAN + LINK.sub(partial(self.link, file), text))
+            return f"{file.removesuffix('.md')}.html"
+        self.copy(file, self.files / "files")
         return f"files/{file}"
+
+    def link(self, file, match):
+        """A link of the page that shows ``file``: to a page, or to a picture."""
+        here = posixpath.dirname(file)
+        target = posixpath.normpath(posixpath.join(here, match["target"]))
+        if match["picture"]:
+            self.copy(target, self.folder)
+            return match[0]
+        page = self.page_of(target)
+        to = posixpath.relpath(page, here) if page else None
+        return f'<a href="{to}">{match["text"]}</a>' if to else match["text"]
+
+    def copy(self, file, folder):
+        copy = folder / file
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, copy)
 
 
 def lay_out(folder):
