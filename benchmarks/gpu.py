@@ -26,7 +26,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from machine import card, need_gpu, processor, recordings_must_succeed, versions
+from machine import (
+    card,
+    grouped_bars,
+    need_gpu,
+    processor,
+    recordings_must_succeed,
+    versions,
+)
 from peers import torch_peer
 
 import minivae as mv
@@ -229,15 +236,11 @@ def draw(folder):
 
     result = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
-    axes, rows = figure.subplots(), result["steps"]
-    names = list(dict.fromkeys(name for row in rows for name in row["ms"]))
-    for j, name in enumerate(names):
-        at = [i + 0.8 * (j / len(names) - 0.5) for i in range(len(rows))]
-        times = [row["ms"].get(name) for row in rows]
-        times = [np.nan if t is None or isinstance(t, str) else t for t in times]
-        axes.bar(at, times, 0.8 / len(names), label=name)
-    sizes = [f"batch {row['batch']}, K = {row['K']}" for row in rows]
-    axes.set_xticks(range(len(sizes)), sizes)
+    axes, groups = figure.subplots(), {}
+    for row in result["steps"]:
+        times = {name: t for name, t in row["ms"].items() if not isinstance(t, str)}
+        groups[f"batch {row['batch']}, K = {row['K']}"] = times
+    grouped_bars(axes, groups)
     card, cpu, *_ = result["machine"].split("; ")
     axes.set(ylabel="ms per step, float32", yscale="log", title=f"{card}; {cpu}")
     figure.legend(loc="outside upper center", ncols=4, fontsize="small")

@@ -28,6 +28,7 @@ from machine import (
     card,
     copy_rate,
     device_ms,
+    grouped_bars,
     median_ms,
     need_gpu,
     processor,
@@ -248,18 +249,15 @@ def plot_training(result):
 
     figure = Figure(figsize=(9, 4), dpi=120, layout="constrained")
     axes = figure.subplots()
-    rows = [row for row in result["steps"] if row["floor_ms"]]  # one stochastic layer
-    names = list(dict.fromkeys(name for row in rows for name in row["ms"]))
-    for i, row in enumerate(rows):
-        for j, name in enumerate(names):
-            left = i + 0.8 * (j / len(names) - 0.5)
-            ratio = row["ms"].get(name, np.nan) / row["floor_ms"]
-            label = {"minivae": "minivae, dense", "sparse": "minivae, sparse"}
-            axes.bar(left, ratio, 0.8 / len(names), color=f"C{j}",
-                     label=label.get(name, name) if i == 0 else None)  # fmt: skip
+    names, groups = {"minivae": "minivae, dense", "sparse": "minivae, sparse"}, {}
+    for row in result["steps"]:
+        if row["floor_ms"]:  # one stochastic layer
+            groups[f"B = {row['B']}, K = {row['K']}"] = {
+                names.get(name, name): ms / row["floor_ms"]
+                for name, ms in row["ms"].items()
+            }
+    grouped_bars(axes, groups)
     axes.axhline(1, color="0.3", linestyle=":")
-    sizes = [f"B = {row['B']}, K = {row['K']}" for row in rows]
-    axes.set_xticks(range(len(sizes)), sizes)
     axes.set(ylabel="step / the matrix products alone")
     axes.legend()
     figure.savefig(RESULTS / "training.png")

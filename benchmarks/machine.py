@@ -79,3 +79,15 @@ def copy_rate(megabytes):
     a = np.ones(megabytes * 250_000, np.float32)
     b = np.empty_like(a)
     return 2 * a.nbytes / median_ms(np.copyto, b, a) / 1e6
+
+
+def grouped_bars(axes, groups):
+    """Bars beside each other: ``groups`` is the label of a group -> name of a bar ->
+    its height. A name has a colour; a bar that is missing leaves its place empty.
+    """
+    names = list(dict.fromkeys(name for bars in groups.values() for name in bars))
+    for j, name in enumerate(names):
+        at = [i + 0.8 * (j / len(names) - 0.5) for i in range(len(groups))]
+        heights = [bars.get(name, np.nan) for bars in groups.values()]
+        axes.bar(at, heights, 0.8 / len(names), label=name)
+    axes.set_xticks(range(len(groups)), [*groups])
