@@ -116,7 +116,7 @@ def truth_table(rows):
         " gap is upper less lower bound on simulated images",
         "",
         "| model | NLL, quadrature |"
-        + "".join(f" {k:,} weights |" for k in TRUTH_WEIGHTS)
+        + "".join(f" k = {k:,} |" for k in TRUTH_WEIGHTS)
         + " annealing | worst image | gap |",
         "|---" * (5 + len(TRUTH_WEIGHTS)) + "|",
     ]
