@@ -79,13 +79,16 @@ pytest=("$PYTHON" -m pytest -q --noconftest -p no:cacheprovider --durations 5
 # without CuPy's pool, in which an array's end is another's beginning
 unpooled='import cupy, pytest, sys; cupy.cuda.set_allocator(None); sys.exit(pytest.main(sys.argv[1:]))'
 
+# every kernel, at one shape where a test has several
+sanitized='cuda and (shape2 or not_finite or average or coefficients or noise or tanh)'
+
 sanitizer() { # its options. CUDA's Python asks the driver for what may fail: no error
     if ! command -v compute-sanitizer > /dev/null; then
         result "$part" "not run: compute-sanitizer is not installed" ""
         return
     fi
     part 60 compute-sanitizer "$@" --target-processes all --error-exitcode 1 \
-        "$PYTHON" -c "$unpooled" "${pytest[@]:3}" tests/test_kernels.py -k "cuda and (shape2 or not_finite)"
+        "$PYTHON" -c "$unpooled" "${pytest[@]:3}" tests/test_kernels.py -k "$sanitized"
 }
 
 for part in "${parts[@]}"; do

@@ -42,9 +42,9 @@ def draw(part, tiny):
 
 
 def adam(part, tiny):
-    """A step of Adam as it was, without its flush: m = 0.9 m + 0.1 g on all parameters.
+    """A step of Adam as it was, without its flush: the m = 0.9 m of all parameters.
 
-    NumPy's multiply and add, since our own kernel leaves no subnormal moment.
+    NumPy's multiply, since our own kernel leaves no subnormal moment.
     """
     rng = np.random.default_rng(1)
     m, out = np.empty((2, 500_000), np.float32)

@@ -7,9 +7,9 @@ and how sharply (chapter 28).
             log weight += (this power - the one before) * log w(eps)
             eps = a Hamiltonian transition for N(eps; 0, I) w(eps)^power
 
-With the power 1 alone this is importance sampling. All draws are by counter, so the
-same seeds give the same figures; with another number of threads they differ by
-rounding.
+With the power 1 alone this is importance sampling. All draws are by counter or from a
+seeded generator, so the same seeds give the same figures; with another number of
+threads they differ by rounding.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def anneal(
     images : ndarray of shape (n, D)
         As for `minivae.evaluate`.
     distributions : int
-        How many powers of w there are, from 0 (which is q) to 1 (the posterior). With
-        1 this is importance sampling by as many weights as there are chains.
+        In how many steps the power of w goes from 0 (which is q) to 1 (the posterior).
+        With 1 this is importance sampling by as many weights as there are chains.
     binarize_seed, seed : int
         As for `minivae.evaluate`.
     progress : bool
@@ -219,7 +219,8 @@ class Chains:
             q1, _ = encoder_forward(model, x[part])
             weigh = partial(weigh_chains, model, x[part], q1)
             if z is None:
-                eps = draw_eps(model, seed, 0, 0, part, CHAINS)
+                # UP has the noise of `evaluate`, and TUNING its own
+                eps = draw_eps(model, seed, 0, stage - UP, part, CHAINS)
             else:
                 eps = noise_of(model, q1, [z_l[part] for z_l in z])
             eps = np.concatenate(eps, axis=2)

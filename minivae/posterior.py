@@ -5,7 +5,7 @@ import numpy as np
 from .plots.figure import finished, new_figure
 from .quadrature import WIDTH, log_joint
 
-COARSE, FINE = 121, 120  # points of a side: to find the window, and of a picture
+COARSE, FINE = 181, 120  # points of a side: to find the window, and of a picture
 SEEN = 1e-3  # of its maximum, above which p(z|x) is inside the window
 SIGMAS = 3  # of q around its mean that are inside
 

@@ -1,8 +1,8 @@
 """log p(x) and p(z|x) of a model with two latent units, on a grid (chapter 28).
 
 Where z has two units the integral over it is a sum, and what it gives is what every
-estimate of log p(x) is held against. So it shares no kernel with those: the likelihood
-is written out here, in float64.
+estimate of log p(x) is held against. So it shares nothing with those but the decoder's
+layers, which give the logits: the likelihood is written out here, in float64.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ from .gaussian import HALF_LOG_2PI
 from .kernels.device import to_host
 from .layers import linear_forward, mlp_forward
 
-WIDTH = 6.0  # the grid ends at +- this in each unit: 4e-9 of the prior lies outside
-POINTS, MOST_POINTS = 100, 1600  # in each unit, to begin and to end with
+WIDTH = 9.0  # the grid ends at +- this in each unit: 5e-19 of the prior lies outside
+POINTS, MOST_POINTS = 150, 2400  # in each unit, to begin and to end with
 TOLERANCE = 1e-3  # nats by which the last doubling may change log p(x)
 
 

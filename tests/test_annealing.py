@@ -234,6 +234,16 @@ def test_tune_finds_the_acceptance():
     assert result.acceptance == pytest.approx(annealing.ACCEPTANCE, abs=0.1)  # eq. 28.8
 
 
+def test_the_chains_that_tune_have_noise_of_their_own():
+    """A step's size may not depend on the chains that it moves."""
+    model, images = tiny_model((2,), ((4,),)), slice(0, len(ALL_X))
+    up, tuning = (
+        annealing.Chains.begin(model, ALL_X, images, seed=0, stage=stage).positions[0]
+        for stage in (annealing.UP, annealing.TUNING)
+    )
+    assert not np.isin(up[0], tuning[0]).any()
+
+
 def test_simulate_draws_from_the_model():
     model = tiny_model()
     x, z = simulate(model, 20_000, np.random.default_rng(0))

@@ -42,10 +42,10 @@ def test_against_gauss_hermite():
 
 
 def test_a_posterior_narrower_than_a_cell(monkeypatch):
-    monkeypatch.setattr(quadrature, "MOST_POINTS", 200)
+    monkeypatch.setattr(quadrature, "MOST_POINTS", 300)
     model = two_units()
     model.params["p1.hidden1.W"][...] *= 3000
-    with pytest.raises(ValueError, match="doubling a grid to 200 points"):
+    with pytest.raises(ValueError, match="doubling a grid to 300 points"):
         log_px_on_a_grid(model, ALL_X)
 
 

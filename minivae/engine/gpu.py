@@ -16,9 +16,9 @@ def epochs_on_gpu(training, step_gradient, take_step, run_epoch):
     replayed as a CUDA graph.
 
     What a step depends on is on the device: the order, the epoch, the step's number and
-    its learning rate. If
-    at the end something is not finite, or more samples were kept than the buffer holds,
-    the epoch is taken again from its start by ``run_epoch``, which looks at every step.
+    its learning rate. If at the end something is not finite, or more samples were kept
+    than the buffer holds, the epoch is taken again from its start by ``run_epoch``,
+    which looks at every step.
 
     Parameters
     ----------

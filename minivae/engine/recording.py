@@ -69,7 +69,7 @@ def second_stream():
 
 def repeat(function, n, on):
     """``function(0)`` to ``function(n - 1)``, ``on`` a device. On a GPU the number is
-    one of its own, so that the calls can be replayed.
+    an array there, which the device counts up, so that the calls can be replayed.
     """
     if on == "cpu":
         for i in range(n):

@@ -27,7 +27,8 @@ def reproduce_measures(folder, run, data_path=None, progress=True):
 
     Writes measures.json, measures.md and unit_variances.png. Of the test images the
     first `MEASURE_IMAGES` are taken, and as many of the training images by chance; for
-    annealing the first `ANNEAL_IMAGES`. Stopped, it goes on by images.
+    annealing the first `ANNEAL_IMAGES`. Stopped, its evaluations go on by images,
+    and the annealing begins again.
 
     Returns
     -------
@@ -124,10 +125,10 @@ def measures_table(label, rows):
 def without_units(model, keep):
     """The model with only some of its latent units: the others are cut out.
 
-    A unit that is cut is 0 to the networks that read it, which is its prior's mean, and
-    is missing in p(z) and in q(z|x): what is left is a smaller model, with an NLL of
-    its own. (To draw the unit from its prior instead of from q would change nothing in
-    the model, only in the estimate.)
+    A unit that is cut is 0 to the networks that read it, which in the top layer is its
+    prior's mean, and is missing in p(z) and in q(z|x): what is left is a smaller model,
+    with an NLL of its own. (To draw the unit from its prior instead of from q would
+    change nothing in the model, only in the estimate.)
 
     Parameters
     ----------

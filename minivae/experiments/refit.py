@@ -71,8 +71,8 @@ def refit_encoder(model, images, bound, k, **settings):
         As for `minivae.train`; left out, `REFIT_EPOCHS` epochs with a cosine from
         `REFIT_RATE`. The estimator is `dreg` without its row theta.
     """
-    settings = {"epochs": REFIT_EPOCHS, "learning_rate": REFIT_RATE} | settings
-    settings = {"schedule": "cosine"} | settings
+    left_out = {"epochs": REFIT_EPOCHS, "learning_rate": REFIT_RATE}
+    settings = left_out | {"schedule": "cosine"} | settings
     with encoder_alone() as estimator:
         return train(deepcopy(model), images, bound, k, estimator, **settings)
 

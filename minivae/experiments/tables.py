@@ -108,10 +108,10 @@ PUBLISHED = {
 def settings_of(cell, preset):
     """The arguments of `minivae.train` that a preset means for a cell.
 
-    A second stage repeats the preset's last stage; one without stages it repeats at a
-    tenth of its learning rate. The paper's went on for 3^7 epochs at 1e-4, too. Two
-    layers have half of a preset's learning rate that is not the paper's: at all of it
-    an IWAE of fifty samples gets worse (chapter 30).
+    A second stage repeats the preset's last stage, or the whole of a preset that has
+    none, at a tenth of its learning rate. The paper's went on for 3^7 epochs at 1e-4,
+    too. Two layers have half of a preset's learning rate that is not the paper's: at
+    all of it an IWAE of fifty samples gets worse (chapter 30).
     """
     settings = PRESETS[preset].copy()
     if cell.origin:

@@ -54,7 +54,8 @@ GROUP = 64
 
 @jit
 def exp_float32(u):
-    """exp(u) for u <= 0, to 2e-7: 2^y = 2^n * 2^f, n whole and f in [-1/2, 1/2].
+    """exp(u) for u <= 0, to 2e-7 and to 4e-6 of itself: 2^y = 2^n * 2^f, with a whole n
+    and f in [-1/2, 1/2].
 
     The polynomial is 2^f's of degree 6, with Taylor's coefficients log(2)^i / i!; the
     power of two is written into the exponent's bits. Only so can LLVM vectorise the

@@ -35,8 +35,8 @@ def above_rounding(theta, path, dtype):
     it is rounded to ``dtype``, (B, K).
 
     A sample is below rounding where both its coefficients are less than 1 / (2K)
-    rounding steps of the largest of its image: all such samples together add less than
-    half a rounding step to the image's sum (eqs. 21.6 and 21.7).
+    rounding steps of the largest of its image: all such samples together change
+    the last digit of the image's sum at most (eqs. 21.6 and 21.7).
     """
     step = np.finfo(dtype).eps / (2 * theta.shape[1])
     a, b = np.abs(theta), np.abs(path)

@@ -81,16 +81,17 @@ def reparameterize_kernel(mu, log_sigma, eps, z):
     B, K, L = eps.shape
     lane, part = cuda.threadIdx.x % LANES, cuda.threadIdx.x // LANES
     l = np.uint64(LANES * cuda.blockIdx.x + lane)
-    first = np.uint64(AT_ONCE * (PARTS * cuda.blockIdx.z + part))
+    start = AT_ONCE * (PARTS * cuda.blockIdx.z + part)
     for b in every(cuda.blockIdx.y, B, MOST_BLOCKS):
         if l < np.uint64(L):
-            for s in every(0, AT_ONCE, 1):
-                if first + s < np.uint64(K):
-                    e[s] = eps[b, first + s, l]
-            m, sigma = mu[b, l], exp(log_sigma[b, l])
-            for s in every(0, AT_ONCE, 1):
-                if first + s < np.uint64(K):
-                    z[b, first + s, l] = m + sigma * e[s]
+            for first in every(start, K, AT_ONCE * PARTS * MOST_BLOCKS):
+                for s in every(0, AT_ONCE, 1):
+                    if first + s < np.uint64(K):
+                        e[s] = eps[b, first + s, l]
+                m, sigma = mu[b, l], exp(log_sigma[b, l])
+                for s in every(0, AT_ONCE, 1):
+                    if first + s < np.uint64(K):
+                        z[b, first + s, l] = m + sigma * e[s]
 
 
 @cuda.jit
@@ -125,7 +126,7 @@ def reparameterize_backward_kernel(dz, eps, log_sigma, path, score, dmu, dlog_si
 
 def reparameterize_cuda(mu, log_sigma, eps):
     z, (B, K, L) = device_empty(eps.shape, eps.dtype), eps.shape
-    grid = ceil(L / LANES), blocks(B, 1), ceil(K / (AT_ONCE * PARTS))
+    grid = ceil(L / LANES), blocks(B, 1), blocks(K, AT_ONCE * PARTS)
     launch(reparameterize_kernel, grid, mu, log_sigma, eps, z)
     return z
 

@@ -132,8 +132,8 @@ def softmax_kernel_2(log_w, lse, w_norm):
 def softmax_kernel_3(log_w, lse, w_norm):
     """One warp a row: its 32 threads exchange maxima and sums by shuffles.
 
-    A shuffle waits for its own warp only, and registers need no shared memory. The K of
-    an IWAE is a few warps' width at most.
+    A shuffle waits for its own warp only, and registers need no shared memory. In
+    training K is a few warps' width at most.
     """
     B, K = log_w.shape
     lane, warps = cuda.threadIdx.x % 32, THREADS // 32
