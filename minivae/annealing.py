@@ -14,8 +14,10 @@ threads they differ by rounding.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,8 +26,10 @@ from .bernoulli import bernoulli_mean
 from .data import binarize
 from .engine.batching import CHUNK_ROWS, shards
 from .engine.checks import check_finite, check_grey, check_seed, check_size, check_x
-from .engine.interrupt import interruptible
+from .engine.digest import digest, digest_of_images
+from .engine.interrupt import NOTHING_KEPT, interruptible
 from .engine.noise import SUBSAMPLING, draw_eps, generator, normal, uniform
+from .engine.partial import kept_results
 from .engine.report import progress_bar
 from .engine.threads import count, each
 from .hamiltonian import transition
@@ -85,6 +89,7 @@ def anneal(
     *,
     binarize_seed: int = 0,
     seed: int = 0,
+    partial: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> Annealing:
     """log p(x) of ``images`` by annealed importance sampling, and how near it is.
@@ -101,6 +106,9 @@ def anneal(
         With 1 this is importance sampling by as many weights as there are chains.
     binarize_seed, seed : int
         As for `minivae.evaluate`.
+    partial : path-like, optional
+        A file for the images that are done so far: after Ctrl-C or a kill the same call
+        goes on from there. It is removed at the end.
     progress : bool
         Show a bar, in a terminal.
 
@@ -116,17 +124,18 @@ def anneal(
     """
     N, seed = check_size("distributions", distributions), check_seed("seed", seed)
     binarize_seed = check_seed("binarize_seed", binarize_seed)
-    if model.likelihood == "bernoulli-grey":
-        raise ValueError("likelihood 'bernoulli-grey' is no density: x has no log p(x)")
-    if model.likelihood == "bernoulli":
+    if check_density(model).likelihood == "bernoulli":
         images = check_grey("images", images, model.x_dim, model.dtype)
         images = binarize(images, np.random.default_rng(binarize_seed))
     x = model.to_device(check_x(check_finite(model), images))
     schedule = powers(N), tune(model, seed)
-    log_w, accepted = anneal_chains(model, x, schedule, seed, progress=progress)
+    how = {"partial": partial, "progress": progress}
+    log_w, accepted = anneal_chains(model, x, schedule, seed, **how)
     simulated = simulate(model, SIMULATED, generator(seed, UP, 0, 0))
     lower, upper = bracket(model, *simulated, schedule, seed, progress=progress)
     log_px, gap = log_mean(log_w), upper - lower
+    if partial is not None:
+        Path(partial).unlink(missing_ok=True)
     return Annealing(
         nll=-float(log_px.mean()),
         nll_se=standard_error(log_px),
@@ -136,6 +145,13 @@ def anneal(
         acceptance=accepted,
         distributions=N,
     )
+
+
+def check_density(model):
+    """``model``, if its p(x|z) is a density over x: else there is no log p(x)."""
+    if model.likelihood == "bernoulli-grey":
+        raise ValueError("likelihood 'bernoulli-grey' is no density: x has no log p(x)")
+    return model
 
 
 def bracket(model, x, z, schedule, seed, progress=False):
@@ -159,7 +175,7 @@ def bracket(model, x, z, schedule, seed, progress=False):
     return log_mean(up), -log_mean(-down)  # eq. 28.9
 
 
-def anneal_chains(model, x, schedule, seed, z=None, progress=False):
+def anneal_chains(model, x, schedule, seed, z=None, partial=None, progress=False):
     """The annealed log-weights of each image's chains (eq. 28.4).
 
     Parameters
@@ -170,6 +186,8 @@ def anneal_chains(model, x, schedule, seed, z=None, progress=False):
     z : list of ndarray of shape (n, L), optional
         Draws from p(z|x), one for each layer. Given, every chain of an image starts
         there, and goes down from the power 1 to 0.
+    partial : path-like, optional
+        As for `anneal`, but the file is left.
 
     Returns
     -------
@@ -179,25 +197,37 @@ def anneal_chains(model, x, schedule, seed, z=None, progress=False):
     """
     (power, sizes), N, n = schedule, len(schedule[0]) - 1, len(x)
     block = max(1, CHUNK_ROWS // CHAINS) * count()
-    log_w, accepted = np.zeros((n, CHAINS)), []
+    log_w, accepted = np.zeros((n, CHAINS)), np.zeros(n)
+    arrays = {"log_w": log_w, "accepted": accepted}
+    key = digest(digest_of_images(to_host(x)), model.params.digest(), model.config())
+    done, keep = kept_results(partial, digest(key, {"N": N, "seed": seed}), arrays)
     way = "up" if z is None else "down"
     name = f"anneal {way}, {N} distributions"
     bar = progress_bar(total=n * N, desc=name, unit="step", show=progress)
     with bar, np.errstate(all="ignore"), interruptible() as interrupted:
-        for start in range(0, n, block):
+        bar.update(done * N)
+        for start in range(done, n, block):
             images = slice(start, min(start + block, n))
             chains = Chains.begin(model, x, images, seed, z)
+            total, moved = 0.0, 0.0
             for i in range(N):
                 # between powers i and i + 1, counted from the end that it started at
                 low = i if z is None else N - 1 - i
-                log_w[images] += (power[low + 1] - power[low]) * chains.log_w()
+                total = total + (power[low + 1] - power[low]) * chains.log_w()
                 if i < N - 1:
                     beta = float(power[low + 1] if z is None else power[low])
-                    accepted.append(chains.move(beta, np.interp(beta, *sizes), i))
+                    took = chains.move(beta, np.interp(beta, *sizes), i)
+                    moved = moved + took.mean(axis=1) / (N - 1)
                 bar.update(images.stop - start)
                 if interrupted():
-                    raise KeyboardInterrupt(f"stopped after {start} of {n} images")
-    return log_w, float(np.mean(accepted)) if accepted else 1.0
+                    keep(start, at_once=True)
+                    result = NOTHING_KEPT if partial is None else "they are kept"
+                    raise KeyboardInterrupt(
+                        f"stopped after {start} of {n} images; {result}"
+                    )
+            log_w[images], accepted[images] = total, moved
+            keep(images.stop, at_once=images.stop == n)
+    return log_w, float(accepted.mean()) if N > 1 else 1.0
 
 
 @dataclass
@@ -236,7 +266,7 @@ class Chains:
         return np.concatenate([to_host(log_w) for _, log_w, _ in self.positions])
 
     def move(self, beta, step, t):
-        """A transition of each chain, the ``t``-th; the part that was accepted."""
+        """A transition of each chain, the ``t``-th; which were accepted, (B, C)."""
         ops, dtype = self.model.ops, self.model.dtype
         where = self.seed, self.stage, t
 
@@ -253,7 +283,7 @@ class Chains:
             )
             return to_host(accepted)
 
-        return np.concatenate(each(of_part, range(len(self.parts)))).mean()
+        return np.concatenate(each(of_part, range(len(self.parts))))
 
 
 def weigh_chains(model, x, q1, eps):
@@ -340,7 +370,7 @@ def tune(model, seed):
     power, size, sizes = powers(PILOT)[1:], FIRST_STEP, []
     with np.errstate(all="ignore"):
         for t, beta in enumerate(power):
-            accepted = chains.move(float(beta), size, t)
+            accepted = chains.move(float(beta), size, t).mean()
             size *= np.exp(RATE * (accepted - ACCEPTANCE))  # eq. 28.8
             sizes.append(size)
     return power, np.array(sizes)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, fields
 
 import numpy as np
 
+from .engine.digest import digest_of_images
 from .engine.files import write_atomically
 from .engine.npz import open_npz
 
@@ -179,6 +181,20 @@ class Evaluation:
                 x_digest=value("x_digest", "U"),
                 params_digest=value("params_digest", "U"),
             )
+
+
+def kept_evaluation(path, x, params):
+    """The `Evaluation` that was written to ``path``, if it is of these parameters and
+    of the images ``x`` with their pixels. Else None, and where the file is damaged,
+    too: it can be measured again.
+    """
+    if path.is_file():
+        digests = digest_of_images(x), params.digest()
+        with suppress(ValueError):
+            kept = Evaluation.load(path)
+            if (kept.x_digest, kept.params_digest) == digests:
+                return kept
+    return None
 
 
 def standard_error(values):

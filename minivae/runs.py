@@ -22,6 +22,8 @@ from .engine.run_folder import (
 )
 from .model import VAE
 
+OBJECTIVE = ("bound", "k", "estimator")  # the settings by which an origin is named
+
 
 @dataclass
 class Run:
@@ -65,7 +67,7 @@ class Run:
         return {
             "run": None if self.folder is None else str(self.folder),
             "epoch": len(self.history.get("epoch", [])),
-            **{name: self.config[name] for name in ("bound", "k", "estimator")},
+            **{name: self.config[name] for name in OBJECTIVE},
         }
 
     def lineage(self) -> dict:
@@ -83,6 +85,8 @@ class Run:
                 break
             if any(run.folder and run.folder.samefile(older.folder) for run, _ in runs):
                 break  # the folder has been used again
+            if any(older.config.get(name) != origin.get(name) for name in OBJECTIVE):
+                break  # by a run with another objective
             runs.insert(0, (older, origin["epoch"]))
         histories, before = {}, 0
         for run, epochs in runs:

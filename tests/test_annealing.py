@@ -2,6 +2,8 @@
 against models whose log p(x) is known.
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -289,13 +291,46 @@ def test_refused():
         anneal(model, ALL_X, 3)
 
 
-def test_interrupted(monkeypatch):
-    from contextlib import contextmanager
+def test_stopped_it_goes_on(tmp_path, monkeypatch):
+    """With the images that it had not done; to the same figures."""
+    model, schedule, begun = (
+        tiny_model(),
+        (annealing.powers(3), ([0, 1], [0.3, 0.3])),
+        [],
+    )
+    whole = anneal_chains(model, ALL_X, schedule, seed=0)
+    begin, partial = annealing.Chains.begin, tmp_path / "chains.npz"
 
+    def noted(model, x, images, *args):
+        begun.append(images.start)
+        return begin(model, x, images, *args)
+
+    @contextmanager
+    def pressed_at_the_third():
+        yield lambda: len(begun) == 3
+
+    monkeypatch.setattr(annealing.Chains, "begin", noted)
+    monkeypatch.setattr(annealing, "CHUNK_ROWS", annealing.CHAINS)  # an image at a time
+    monkeypatch.setattr(annealing, "count", lambda: 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(annealing, "interruptible", pressed_at_the_third)
+        with pytest.raises(
+            KeyboardInterrupt, match="after 2 of 8 images; they are kept"
+        ):
+            anneal_chains(model, ALL_X, schedule, seed=0, partial=partial)
+    log_w, accepted = anneal_chains(model, ALL_X, schedule, seed=0, partial=partial)
+    assert begun == [0, 1, 2, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(log_w, whole[0], rtol=1e-12)
+    assert accepted == pytest.approx(whole[1])
+    anneal_chains(model, ALL_X, schedule, seed=1, partial=partial)
+    assert begun[9:] == [*range(8)]  # another seed's are no use
+
+
+def test_interrupted(monkeypatch):
     @contextmanager
     def pressed():
         yield lambda: True
 
     monkeypatch.setattr(annealing, "interruptible", pressed)
-    with pytest.raises(KeyboardInterrupt, match="stopped after 0 of 8 images"):
+    with pytest.raises(KeyboardInterrupt, match="0 of 8 images; nothing is kept"):
         anneal(tiny_model(), ALL_X, 3, progress=False)

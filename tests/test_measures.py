@@ -175,13 +175,44 @@ def test_measures_go_on_where_they_were_stopped(trained, tmp_path, monkeypatch):
 
         patch.setattr(measures, "anneal", stop)
         assert cli.main(command) == 130
-    assert len([*out.glob("*.part.npz")]) == 3
+    mine = out / "mine.part.npz"
+    mine.touch()  # somebody else's
+    assert len([*out.glob("*.part.npz")]) == 4
     with monkeypatch.context() as patch:
         patch.setattr(evaluation, "draw_weights", None)  # which is not called again
-        patch.setattr(measures, "anneal", lambda *args, **how: found)
-        found = annealing.Annealing(1.0, 0.1, np.zeros(20), 0.0, 0.0, 1.0, 3)
         assert cli.main(command) == 0
-    assert (out / "measures.json").exists() and not [*out.glob("*.npz")]
+    assert (out / "measures.json").exists() and [*out.glob("*.npz")] == [mine]
+
+
+def test_measures_of_another_run_are_not_written_over(trained, tmp_path, capsys):
+    command, out = measures_command(trained, tmp_path / "m"), tmp_path / "m"
+    assert cli.main(command) == 0 and cli.main(command) == 0
+    before = (out / "measures.json").read_bytes()
+    run = mv.load_run(trained)
+    mv.train(
+        mv.VAE(784, (3,), ((5,),), rng=0),
+        mv.load(run.config["data"]).train_images,
+        *("iwae", 2),
+        epochs=2,
+        data=run.config["data"],
+        folder=trained,
+        progress=False,
+    )
+    capsys.readouterr()
+    assert cli.main(command) == 2
+    assert "of another run, or of fewer epochs" in capsys.readouterr().err
+    assert (out / "measures.json").read_bytes() == before
+
+
+def test_what_cannot_be_annealed_is_refused_at_the_door(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "draw_weights", None)  # before all that is long
+    path = trained / "config.json"
+    config = json.loads(path.read_text())
+    config["model"]["likelihood"] = "bernoulli-grey"
+    path.write_text(json.dumps(config))
+    assert cli.main(measures_command(trained, tmp_path / "m")) == 2
+    assert not (tmp_path / "m" / "test.part.npz").exists()
+    assert cli.main(["evaluate", str(trained), "--ais", "3"]) == 2
 
 
 def test_refit_of_a_run(trained, tmp_path, capsys):
@@ -200,6 +231,37 @@ def test_refit_of_a_run(trained, tmp_path, capsys):
     decoder = mv.load_run(trained).model.params["p1.logits.W"]
     again = mv.load_run(tmp_path / "r" / "iwae-50").model.params["p1.logits.W"]
     np.testing.assert_array_equal(decoder, again)
+    assert not [*(tmp_path / "r").glob("*.npz")]
+
+
+def test_refit_of_a_run_that_went_on(trained, tmp_path, capsys, monkeypatch):
+    """Its old refits have the decoder of fewer epochs. And what is measured is kept."""
+    out = tmp_path / "r"
+    command = ["reproduce", "refit", "--run", str(trained), "--out", str(out)]
+    with monkeypatch.context() as patch:
+
+        def stop(*args):
+            raise KeyboardInterrupt
+
+        patch.setattr(refit, "refit_table", stop)
+        assert cli.main(command) == 130
+    assert len([*out.glob("*.part.npz")]) == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "draw_weights", None)
+        assert cli.main(command) == 0
+    run = mv.load_run(trained)
+    mv.train(
+        mv.VAE(784, (3,), ((5,),), rng=0),
+        mv.load(run.config["data"]).train_images,
+        *("iwae", 2),
+        epochs=2,
+        data=run.config["data"],
+        folder=trained,
+        progress=False,
+    )
+    capsys.readouterr()
+    assert cli.main(command) == 2
+    assert "holds refits of another decoder" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -224,7 +286,7 @@ def test_truth(small, tmp_path, capsys, monkeypatch):
 def test_a_run_is_asked_for(tmp_path, capsys):
     for command in (["measures"], ["truth", "--run", str(tmp_path)]):
         assert cli.main(["reproduce", *command, "--out", str(tmp_path)]) == 2
-        assert "--run is for measures and refit" in capsys.readouterr().err
+        assert "--run" in capsys.readouterr().err
 
 
 def test_evaluate_by_annealing(trained, capsys):
@@ -234,3 +296,17 @@ def test_evaluate_by_annealing(trained, capsys):
     path = trained / "evaluation_4_images_k_5_ais_2.json"
     summary = json.loads(path.read_text())
     assert summary["ais"]["distributions"] == 2 and summary["ais"]["nll_se"] > 0
+    assert not [*trained.glob("*.partial.npz")]
+
+
+def test_an_evaluation_is_kept_when_annealing_is_stopped(trained, monkeypatch):
+    command = ["evaluate", str(trained), "--k", "5", "--images", "4", "--ais", "3"]
+    with monkeypatch.context() as patch:
+
+        def stop(*args, **how):
+            raise KeyboardInterrupt
+
+        patch.setattr(annealing, "anneal_chains", stop)
+        assert cli.main(command) == 130
+    monkeypatch.setattr(evaluation, "draw_weights", None)  # that has been measured
+    assert cli.main(command) == 0

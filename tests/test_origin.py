@@ -115,6 +115,9 @@ def test_curves_end_to_end(elbo, tmp_path):
     first = mv.load_run(elbo.folder)
     assert curves[f"{elbo.folder}: elbo, k = 2"]["bound"] == first.history["bound"][:2]
     assert second.history["epoch"] == [1, 2, 3]
+    shutil.rmtree(elbo.folder)
+    train(fresh(), "iwae", elbo.folder, epochs=2)  # a run that it did not start from
+    assert list(third.lineage()) == [f"{second.folder}: iwae, k = 2", "elbo, k = 2"]
     shutil.rmtree(second.folder)
     assert list(third.lineage()) == ["elbo, k = 2"]
 

@@ -73,6 +73,13 @@ def test_recipes(small, tmp_path, capsys, monkeypatch):
     assert cli.main(command) == 0  # nothing is trained twice
 
 
+def test_a_recipe_that_fails_is_an_exit_code(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(FEW, "base", {"learning_rate": 1e30})
+    assert cli.main(["reproduce", "recipes", "--out", str(tmp_path)]) == 1
+    assert "base, vae-1, seed 0: failed: epoch" in capsys.readouterr().err
+    assert "| base | - | - |" in (tmp_path / "table.md").read_text()
+
+
 def test_what_is_not_run_yet_is_a_dash(small, tmp_path):
     recipes.train_recipe(tmp_path / "base-vae-1-seed0", "base", "vae-1", 0)
     table = recipes.write_recipes(tmp_path)

@@ -1,16 +1,13 @@
 """minivae evaluate."""
 
-from contextlib import suppress
-
 from .. import plots
-from ..annealing import anneal
-from ..engine.digest import digest_of_images
+from ..annealing import anneal, check_density
 from ..engine.files import read_json, write_json
 from ..engine.report import say
 from ..evaluation import evaluate, images_seen
 from ..kernels import DEVICES
 from ..model import NLL_NAMES
-from ..results import Evaluation
+from ..results import kept_evaluation
 from ..runs import load_images, load_run
 from .arguments import RUN_DATA_HELP, data_of, path_of, positive, seed_of
 
@@ -65,8 +62,10 @@ def run(args):
     Stopped by Ctrl-C or a kill, the same command goes on where it was.
     """
     run = load_run(args.run, args.device)
+    if args.ais is not None:
+        check_density(run.model)
     image_set = load_images(run, args.data)
-    result, path = measure(args, run, image_set, again=True)
+    result, path = measure(args, run, image_set, again=args.ais is None)
     nll_name, remark = NLL_NAMES[run.model.likelihood]
     say(f"{result.images} {args.split} images, k = {result.k}")
     say(result.table(nll_name))
@@ -98,12 +97,13 @@ def measure_by_annealing(args, run, image_set, path):
     """
     images, _ = images_of(args, image_set)
     seeds = {"binarize_seed": args.binarize_seed, "seed": args.seed}
-    annealed = anneal(model_of(args, run), images, args.ais, **seeds)
+    beside = path.with_name(f"{path.stem}_ais_{args.ais}.json")
+    partial = beside.with_suffix(".partial.npz")
+    annealed = anneal(model_of(args, run), images, args.ais, **seeds, partial=partial)
     error = f", +- {annealed.nll_se:.3f} over images" if len(images) > 1 else ""
     say(f"annealed NLL           {annealed.nll:9.3f} nats{error}")
     say(f"      upper - lower    {annealed.gap:9.3f} nats, +- {annealed.gap_se:.3f}")
     say(f"      (on {annealed.simulated} images drawn from the model)")
-    beside = path.with_name(f"{path.stem}_ais_{args.ais}.json")
     write_json(beside, read_json(path) | {"ais": annealed.summary()})
     return beside
 
@@ -120,13 +120,11 @@ def measure(args, run, image_set, again=False):
     name += "".join(f"_{key}_{seed}" for key, seed in seeds.items() if seed)
     name += "_averaged" if args.average else ""
     path = run.folder / f"{name}.json"
-    if not again and path.with_suffix(".npz").is_file():
+    if not again:
         x = images_seen(model, images, args.binarize_seed)
-        digests = digest_of_images(x), model.params.digest()
-        with suppress(ValueError):  # a damaged one is measured again
-            kept = Evaluation.load(path.with_suffix(".npz"))
-            if (kept.x_digest, kept.params_digest) == digests:
-                return kept, path
+        kept = kept_evaluation(path.with_suffix(".npz"), x, model.params)
+        if kept and path.is_file():
+            return kept, path
     partial = path.with_suffix(".partial.npz")
     result = evaluate(model, images, args.k, **seeds, partial=partial)
     what = {"nll_is": NLL_NAMES[model.likelihood][0], "split": args.split}

@@ -21,10 +21,21 @@ EXAMPLE = (
     "  minivae reproduce snr --out runs/snr"
 )
 TABLES_FOLDER = Path("runs/tables")
-TABLES_ONLY = (
-    *("cells", "preset", "seeds", "device", "workers"),
-    *("threads_per_cell", "dask"),
+# option -> the experiments that take it; --out is for all
+OF_TABLES = (
+    "cells",
+    "preset",
+    "seeds",
+    "device",
+    "workers",
+    "threads_per_cell",
+    "dask",
 )
+TAKEN_BY = {name: [*TABLES] for name in OF_TABLES} | {
+    "to": [*TABLES, "report"],
+    "run": [*OF_A_RUN],
+    "data": [*TABLES, *OF_A_RUN],
+}
 
 
 def add_options(option):
@@ -119,13 +130,14 @@ def run(args):
 
     The same command again resumes each where it was stopped.
     """
+    for name, experiments in TAKEN_BY.items():
+        if getattr(args, name) is not None and args.experiment not in experiments:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is for {' and '.join(experiments)} only")
+    if args.to is not None and args.to.exists() and not args.to.is_dir():
+        raise NotADirectoryError(f"--to {args.to}: not a folder")
     if args.experiment in TABLES:
         return run_table(args)
-    to = () if args.experiment == "report" else ("to",)
-    for name in (*TABLES_ONLY, *to):
-        if getattr(args, name) is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option} is for {' and '.join(TABLES)} only")
     if args.experiment == "report":
         out = args.out or TABLES_FOLDER
         if not any((out / preset).is_dir() for preset in PRESETS):
@@ -136,14 +148,9 @@ def run(args):
         for table in TABLES:
             report(table, out, args.to)
         return 0
-    if args.data is not None and args.experiment in EXPERIMENTS:
-        raise ValueError("--data is for the tables, and for measures of a run")
     of_a_run = args.experiment in OF_A_RUN
-    if of_a_run != (args.run is not None):
-        raise ValueError(
-            f"--run is for {' and '.join(OF_A_RUN)}, which need it; got"
-            f" {args.experiment} {'without' if of_a_run else 'with'} it"
-        )
+    if of_a_run and args.run is None:
+        raise ValueError(f"{args.experiment} needs --run, the folder of a run")
     folder = args.out or Path("runs") / args.experiment
     with writing_in(folder):
         if of_a_run:
@@ -157,6 +164,10 @@ def run(args):
 def run_table(args):
     """Train and evaluate the cells of a table."""
     threads, out, data_path = args.threads_per_cell or 1, args.out, args.data
+    if threads > cores() and not args.dask:
+        raise ValueError(
+            f"--threads-per-cell must be at most {cores()} here; got {threads}"
+        )
     out = out or TABLES_FOLDER
     if args.dask:
         open_executor = partial(cluster, args.dask)

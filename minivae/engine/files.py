@@ -129,7 +129,15 @@ def write_csv(path, history):
 
 
 def columns_of(path):
-    """What `write_csv` wrote: column -> numbers; empty where there is no file."""
-    lines = path.read_text().splitlines() if path.exists() else [""]
-    names, *rows = csv.reader(lines)
-    return {name: [*map(float, column)] for name, column in zip(names, zip(*rows))}
+    """What `write_csv` wrote: column -> numbers; empty where there is no file, and a
+    ValueError, which names it, where it is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with open_regular(path, MOST_TEXT) as file:
+            names, *rows = csv.reader(file.read().decode().splitlines())
+        columns = zip(names, zip(*rows, strict=True), strict=True)
+        return {name: [*map(float, column)] for name, column in columns}
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: not whole columns of numbers ({error})") from error

@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..engine.files import read_json
+from ..evaluation import measure, summary_of
 from ..model import VAE
 from ..training import train
 
@@ -15,6 +16,14 @@ def train_one_layer(data, *, seed, k, folder, progress, **settings):
     model = VAE(784, rng=rng, x_mean=data.train_images.mean(axis=0))
     settings |= {"seed": seed, "folder": folder, "data": data, "progress": progress}
     return train(model, data.train_images, "iwae", k, **settings)
+
+
+def evaluated(path, model, images, k, progress):
+    """As `evaluate`, of images as `images_seen` returns them; but what is measured is
+    left in the file ``path``, and a second time it is only read.
+    """
+    arrays = measure(model, images, k, seed=0, partial=path, progress=progress)
+    return summary_of(model, images, k, arrays)
 
 
 def halved(images):

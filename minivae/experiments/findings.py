@@ -4,14 +4,14 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
 
-from ..engine.files import read_json
 from ..results import Evaluation, standard_error
 from ..runs import Run, load_run
 from .tables import (
@@ -26,6 +26,7 @@ from .tables import (
     command_of,
     epochs_of,
     folder_of,
+    read_machine,
     settings_of,
 )
 
@@ -42,40 +43,75 @@ class Result:
 
     run: Run
     evaluation: Evaluation
+    machine: dict = field(default_factory=dict)
 
 
 def seeds_of(out, preset, cell):
     """The seeds of which there is a folder; 0 if there is none."""
     folders = folder_of(out, preset, cell, 0).parent.glob("seed*")
-    return sorted(int(path.name.removeprefix("seed")) for path in folders) or [0]
+    seeds = [re.fullmatch(r"seed(\d+)", path.name) for path in folders]
+    return sorted(int(seed[1]) for seed in seeds if seed) or [0]
 
 
 def find(cell, preset, seed, out):
     """The `Result` of a cell, or a text that says why there is none."""
-    folder, settings = folder_of(out, preset, cell, seed), settings_of(cell, preset)
-    try:
-        run = load_run(folder)
-    except FileNotFoundError:
+    folder = folder_of(out, preset, cell, seed)
+    if not (folder / "checkpoint.npz").exists():
         return "no whole epoch yet" if folder.is_dir() else "not begun"
+    try:
+        return found_in(folder, cell, preset, seed)
+    except (ValueError, OSError) as error:
+        return f"not readable: {error}"
+
+
+def found_in(folder, cell, preset, seed):
+    """`find`, where there is a checkpoint.
+
+    Raises
+    ------
+    ValueError, OSError
+        If a file is damaged or missing; it names the file.
+    """
+    run, settings = load_run(folder), settings_of(cell, preset)
+    config, start = run.config, cell.origin
+    origin = config.get("origin") or {}
+    for what, is_, should_be in (
+        ("data", config.get("data") == "mnist", cell.data == "mnist"),
+        ("layers", len(run.model.latent_dims), cell.layers),
+        ("bound", config["bound"], cell.bound),
+        ("k", config["k"], cell.k),
+        ("seed", config.get("seed"), seed),
+        ("origin", origin.get("bound"), start and start.bound),
+        ("origin", origin.get("k"), start and start.k),
+    ):
+        if is_ != should_be:
+            return f"the run in this folder is another: it has another {what}"
     wanted = {name: value for name, value in settings.items() if name in run.config}
     stages = settings.get("stages")
     stages = stages or [(settings["epochs"], settings["learning_rate"])]
     wanted["stages"] = [[*stage] for stage in stages]
     for name, value in wanted.items():
-        if run.config[name] != value:
-            return f"{name} was {run.config[name]}, is {value} in preset {preset} now"
+        if run.config.get(name) != value:
+            was = run.config.get(name)
+            return f"{name} was {was}, is {value} in preset {preset} now"
     done, epochs = len(run.history["epoch"]), epochs_of(settings)
     if done < epochs:
         return f"{done} of {epochs} epochs are done"
     kept = [
         Evaluation.load(path)
         for path in folder.glob(f"evaluation_*_images_k_{WEIGHTS}.npz")
+        if path.name.split("_")[2] == "images"  # and not train_images
     ]
     digest = run.model.params.digest()
     kept = [evaluation for evaluation in kept if evaluation.params_digest == digest]
     if not kept:
         return "trained, but not evaluated"
-    return Result(run, max(kept, key=lambda evaluation: evaluation.images))
+    machine = folder / MACHINE  # of a run that was made by hand there is none
+    return Result(
+        run,
+        max(kept, key=lambda evaluation: evaluation.images),
+        read_machine(machine) if machine.exists() else {},
+    )
 
 
 def row_of(cell, preset, seed, found):
@@ -98,19 +134,20 @@ def row_of(cell, preset, seed, found):
         missing = dict.fromkeys(OF_EVALUATION + OF_RUN + OF_MACHINE)
         return row | missing | {"reason": found}
     run, evaluation = found.run, found.evaluation
-    seconds, machine = run.history["seconds"], run.folder / MACHINE
+    seconds = run.history["seconds"]
     values = {name: getattr(evaluation, name) for name in OF_EVALUATION}
     values |= {
         "unit_variances": [layer.tolist() for layer in evaluation.unit_variances],
         "difference": None if nll is None else evaluation.nll - nll,
         "epochs": len(seconds),
         "last_bounds": {
-            column: run.history[column][-1] for column in ("bound", "test_bound")
+            column: run.history.get(column, [None])[-1]
+            for column in ("bound", "test_bound")
         },
         # an epoch that was paused took longer than it takes
         "seconds": len(seconds) * median(seconds),
         **dict.fromkeys(OF_MACHINE),
-        **(read_json(machine) if machine.exists() else {}),  # by hand there is none
+        **found.machine,
     }
     return row | values | {"reason": None}
 
@@ -171,8 +208,11 @@ def ordering(lower, higher):
     if not seeds:
         return dict.fromkeys(names) | {"seeds": 0, "verdict": "not run"}
     pairs = [(lower[seed].evaluation, higher[seed].evaluation) for seed in seeds]
-    for one, other in pairs:
-        one.paired_difference(other)  # which refuses other images
+    try:
+        for one, other in pairs:
+            one.paired_difference(other)
+    except ValueError:
+        return dict.fromkeys(names) | {"seeds": 0, "verdict": "of other images"}
     by_image = np.mean([other.log_p - one.log_p for one, other in pairs], axis=0)
     difference, se = by_image.mean(), standard_error(by_image)
     units = [sum(one.active_units) - sum(other.active_units) for one, other in pairs]

@@ -8,76 +8,84 @@ from pathlib import Path
 
 import numpy as np
 
-from ..annealing import anneal
-from ..engine.files import write_json, write_text
+from ..annealing import anneal, check_density
+from ..engine.files import read_json, write_json, write_text
 from ..engine.report import say
-from ..evaluation import ACTIVE, images_seen, measure, summary_of
+from ..evaluation import ACTIVE, images_seen
 from ..model import VAE
 from ..plots.figure import finished, legend_above, new_figure
 from ..results import standard_error
 from ..runs import load_images, load_run
+from .common import evaluated
 
 MEASURE_IMAGES, MEASURE_WEIGHTS = 10_000, 5000
 ANNEAL_IMAGES, DISTRIBUTIONS = 100, 1000
-PARTIAL = "{}.part.npz"  # what is kept of an evaluation until all is done
+PARTS = ("test", "training", "active_units_only", "annealed")  # kept until all is done
 
 
 def reproduce_measures(folder, run, data_path=None, progress=True):
-    """The measures of the run in the folder ``run``, into ``folder``.
+    """The measures of the run in the folder ``run``, into ``folder``, which must not
+    hold those of another.
 
     Writes measures.json, measures.md and unit_variances.png. Of the test images the
     first `MEASURE_IMAGES` are taken, and as many of the training images by chance; for
-    annealing the first `ANNEAL_IMAGES`. Stopped, its evaluations go on by images,
-    and the annealing begins again.
+    annealing the first `ANNEAL_IMAGES`. Stopped, it goes on by images.
 
     Returns
     -------
     table : str
     """
     folder, loaded = Path(folder), load_run(run)
+    check_density(loaded.model)
+    digest, path = loaded.model.params.digest(), folder / "measures.json"
+    there = read_json(path).get("parameters") if path.exists() else None
+    if there not in (None, digest):
+        raise ValueError(
+            f"{path} is of another run, or of fewer epochs: choose another --out, or"
+            " remove it"
+        )
     data = load_images(loaded, data_path)
     label = f"{loaded.config['bound']}, k = {loaded.config['k']}"
     folder.mkdir(parents=True, exist_ok=True)
-    rows = measures(loaded.model, data, folder, progress)
-    write_json(folder / "measures.json", {"model": label, **rows})
+    kept = {name: folder / f"{name}.part.npz" for name in PARTS}
+    rows = measures(loaded.model, data, kept, progress)
+    write_json(path, {"model": label, "parameters": digest, **rows})
     unit_variances({label: rows["unit_variances"]}, folder / "unit_variances.png")
     table = measures_table(label, rows)
     write_text(folder / "measures.md", table)
-    for path in folder.glob(PARTIAL.format("*")):
-        path.unlink()
+    for path in kept.values():
+        path.unlink(missing_ok=True)
     return table
 
 
-def measures(model, data, folder, progress=True):
+def measures(model, data, kept, progress=True):
     """Name -> figures in nats, each difference with its standard error over images.
 
-    What is measured stays in files in ``folder``, which the caller removes.
+    What is measured stays in the files ``kept``, one for each of `PARTS`, which the
+    caller removes.
     """
-
-    def evaluated(model, images, what):
-        """`evaluate`, but a second time it is only read."""
-        say(f"{what}, {k} weights")
-        path = folder / PARTIAL.format(what.replace(" ", "_"))
-        arrays = measure(model, images, k, seed=0, partial=path, progress=progress)
-        return summary_of(model, images, k, arrays)
-
     n, m, k = MEASURE_IMAGES, ANNEAL_IMAGES, MEASURE_WEIGHTS
     chosen = np.random.default_rng(0).permutation(len(data.train_images))[:n]
     test, training = (
         images_seen(model, images, 0)
         for images in (data.test_images[:n], data.train_images[chosen])
     )
-    of_test = evaluated(model, test, "test images")
-    of_training = evaluated(model, training, "training images")
+    if min(len(test), len(training)) < 2:
+        raise ValueError("a standard error over images needs two at least")
+    say(f"test images, {k} weights")
+    of_test = evaluated(kept["test"], model, test, k, progress)
+    say(f"training images, {k} weights")
+    of_training = evaluated(kept["training"], model, training, k, progress)
     active = [variances > ACTIVE for variances in of_test.unit_variances]
     # of a layer without an active unit the one that varies most stays
     keep = [a | (v == v.max()) for a, v in zip(active, of_test.unit_variances)]
-    of_active = evaluated(
-        without_units(model, keep), test, "without the inactive units"
-    )
+    say(f"without the inactive units, {k} weights")
+    smaller = without_units(model, keep)
+    of_active = evaluated(kept["active_units_only"], smaller, test, k, progress)
     cut, cut_se = of_active.paired_difference(of_test)
     say(f"annealing, {DISTRIBUTIONS} distributions")
-    annealed = anneal(model, test[:m], DISTRIBUTIONS, progress=progress)
+    how = {"partial": kept["annealed"], "progress": progress}
+    annealed = anneal(model, test[:m], DISTRIBUTIONS, **how)
     off = annealed.log_px - of_test.log_p[:m]
     summary = of_test.summary()
     return {

@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from statistics import median
 
 from tqdm import tqdm
@@ -58,8 +58,10 @@ def progress_of(runs):
                     show=True,
                     bar_format="{desc} {bar} {n_fmt}/{total_fmt} {postfix}",
                 )
-            history = columns_of(folder / "metrics.csv") if folder else {}
-            if not history:
+            history = {}
+            with suppress(ValueError):  # a damaged file, which the run writes again
+                history = columns_of(folder / "metrics.csv") if folder else {}
+            if not history.keys() >= {"epoch", "bound", "seconds"}:
                 continue
             epoch, now = history["epoch"][-1], time.monotonic()
             text = f"bound {history['bound'][-1]:.2f}"

@@ -89,9 +89,11 @@ def reproduce_recipes(folder):
                 runs[name] = path, epochs_of(settings_of(recipe))
     with progress_of(runs) as watch:
         try:
-            run_jobs(jobs, partial(processes, 2, 1), 1, watch)
+            failed = run_jobs(jobs, partial(processes, 2, 1), 1, watch)
         finally:
             table = write_recipes(folder)
+    for error in failed.values():  # each has been said
+        raise error
     return table
 
 

@@ -16,9 +16,10 @@ from ..engine.files import write_json, write_text
 from ..engine.registry import ESTIMATORS, register_estimator
 from ..engine.report import say
 from ..estimators import dreg
-from ..evaluation import evaluate
+from ..evaluation import images_seen
 from ..runs import load_images, load_run
 from ..training import train
+from .common import evaluated
 
 REFITS = {"ELBO": ("elbo", 1), "IWAE, k = 50": ("iwae", 50)}
 REFIT_EPOCHS, REFIT_RATE = 20, 1e-3
@@ -50,16 +51,28 @@ def reproduce_refit(folder, run, data_path=None, progress=True):
             data=data,
             progress=progress,
         ).model
-    rows = []
-    for label, model in models.items():
-        images = data.test_images[:REFIT_IMAGES]
-        result = evaluate(model, images, REFIT_WEIGHTS, progress=progress)
+    rows, kept = [], [folder / f"q{i}.part.npz" for i in range(len(models))]
+    images = images_seen(loaded.model, data.test_images[:REFIT_IMAGES], 0)
+    for path, (label, model) in zip(kept, models.items()):
+        if decoder_of(model) != decoder_of(loaded.model):
+            raise ValueError(
+                f"{folder} holds refits of another decoder, as of {run} when it had"
+                " fewer epochs: choose another --out"
+            )
+        result = evaluated(path, model, images, REFIT_WEIGHTS, progress)
         rows.append({"q": label, **result.summary()})
     write_json(folder / "refit.json", {"rows": rows})
     label = f"{loaded.config['bound']}, k = {loaded.config['k']}"
     table = refit_table(label, rows)
     write_text(folder / "refit.md", table)
+    for path in kept:
+        path.unlink(missing_ok=True)
     return table
+
+
+def decoder_of(model):
+    """Its parameters, as bytes."""
+    return [p.tobytes() for name, p in model.params.items() if name.startswith("p")]
 
 
 def refit_encoder(model, images, bound, k, **settings):
@@ -107,6 +120,6 @@ def refit_table(label, rows):
         elbo, fifty = (f"{bound:.2f}" for bound in bounds)
         lines.append(
             f"| {row['q']} | {elbo} | {fifty} | {row['nll']:.2f} |"
-            f" {row['nll_se']:.2f} | {row['active_units']} |"
+            f" {row['nll_se'] or np.nan:.2f} | {row['active_units']} |"
         )
     return "\n".join(lines)

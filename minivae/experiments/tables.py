@@ -7,6 +7,7 @@ A cell is trained by `minivae.train`, with settings that can be typed by hand
 from __future__ import annotations
 
 import shlex
+import warnings
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache, partial
@@ -23,7 +24,7 @@ from ..engine.machine import processor, versions
 from ..evaluation import evaluate, images_seen, measure, summary_of
 from ..model import NLL_NAMES, VAE
 from ..presets import ARCHITECTURES, PRESETS
-from ..results import Evaluation
+from ..results import kept_evaluation
 from ..runs import load_run
 from ..training import train
 from .pool import Job, run_jobs
@@ -182,6 +183,9 @@ def train_cell(cell, preset, settings, seed, out, data_path, device):
             x_mean=data.train_images.mean(axis=0),
             device=device,
         )
+    watched = data.test_images[:WATCHED]
+    if all((folder / name).is_file() for name in ("checkpoint.npz", "config.json")):
+        catch_up(watched, load_run(folder, device))
     while True:
         try:
             train(
@@ -194,7 +198,7 @@ def train_cell(cell, preset, settings, seed, out, data_path, device):
                 folder=folder,
                 data=data,
                 test_images=data.test_images,
-                callback=partial(after_epoch, data.test_images[:WATCHED]),
+                callback=partial(after_epoch, watched),
                 progress=False,
             )
             break
@@ -208,12 +212,44 @@ def after_epoch(images, run):
     keep_machine(run)
 
 
+def catch_up(images, run):
+    """Keep what `after_epoch` keeps of a run's last epoch, if a kill came before it."""
+    kept = read_notes(run.folder / UNITS, columns_of)
+    if kept.get("epoch", [])[-1:] != run.history["epoch"][-1:]:
+        after_epoch(images, run)
+
+
+def read_notes(path, read):
+    """What ``read`` finds in a file that is beside a run's own, and that the run can do
+    without: a damaged one is said, and counts as empty.
+    """
+    try:
+        return read(path) if path.exists() else {}
+    except ValueError as error:
+        warnings.warn(f"{error}: begun anew", stacklevel=2)
+        return {}
+
+
+def read_machine(path):
+    """What `keep_machine` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged; it names the file.
+    """
+    kept = read_json(path)
+    if not all(isinstance(kept.get(name), str) for name in ("processor", "versions")):
+        raise ValueError(f"{path}: not what a run keeps of its machine")
+    return kept
+
+
 def keep_unit_variances(images, run):
     """Keep each unit's variance (eq. 12.3), a row an epoch, beside the run's files:
     for the picture of when it became active, or ceased to be.
     """
     path, epoch = run.folder / UNITS, run.history["epoch"][-1]
-    kept = columns_of(path)
+    kept = read_notes(path, columns_of)
     epochs = [int(one) for one in kept.get("epoch", []) if one < epoch]
     columns = {"epoch": [*epochs, epoch]}
     layers = evaluate(run.model, images, 1, progress=False).unit_variances
@@ -228,7 +264,7 @@ def keep_unit_variances(images, run):
 def keep_machine(run):
     """Keep what the epoch ran on; a run may begin on one machine and end on another."""
     path, device = run.folder / MACHINE, run.model.device
-    kept = read_json(path) if path.exists() else {}
+    kept = read_notes(path, read_machine)
     packages = versions("minivae", *PACKAGES[device])
     now = {"processor": processor(device), "versions": packages}
     for name, value in now.items():
@@ -247,9 +283,10 @@ def evaluate_cell(cell, preset, seed, out, data_path, device, weights, part=None
     model = load_run(folder, device).model
     images = images_of(cell.data, data_path).test_images
     path = folder / f"evaluation_{len(images)}_images_k_{weights}.npz"
-    if path.exists() and Evaluation.load(path).params_digest == model.params.digest():
-        return
     images = images_seen(model, images, SEEDS["binarize_seed"])
+    summary = path.with_suffix(".json")
+    if summary.is_file() and kept_evaluation(path, images, model.params):
+        return
     parts = even_slices(0, len(images), PARTS)
     files = [path.with_suffix(f".part{i}.npz") for i in range(PARTS)]
 
@@ -264,7 +301,7 @@ def evaluate_cell(cell, preset, seed, out, data_path, device, weights, part=None
     total = {name: sum(arrays[name] for arrays in found) for name in found[0]}
     result = summary_of(model, images, weights, total)
     what = {"nll_is": NLL_NAMES[model.likelihood][0], "split": "test"}
-    write_json(path.with_suffix(".json"), result.summary() | SEEDS | what)
+    write_json(summary, result.summary() | SEEDS | what)
     result.save(path)
     for file in files:
         file.unlink(missing_ok=True)
@@ -335,15 +372,16 @@ def select(table, patterns):
     Raises
     ------
     ValueError
-        If no cell matches.
+        If a pattern matches none.
     """
-    cells = [
-        cell
-        for cell in TABLES[table]
-        if any(fnmatch(cell.name, pattern) for pattern in patterns)
-    ]
-    if not cells:
-        names = ", ".join(cell.name for cell in TABLES[table])
-        raise ValueError(f"no cell of {table} matches {' '.join(patterns)}: {names}")
+    names, found = [cell.name for cell in TABLES[table]], set()
+    for pattern in patterns:
+        matching = {name for name in names if fnmatch(name, pattern)}
+        if not matching:
+            raise ValueError(
+                f"no cell of {table} matches {pattern}: {', '.join(names)}"
+            )
+        found |= matching
+    cells = [cell for cell in TABLES[table] if cell.name in found]
     origins = [cell.origin for cell in cells if cell.origin]
     return list(dict.fromkeys(origins + cells))

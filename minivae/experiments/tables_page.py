@@ -8,7 +8,7 @@ from .. import plots
 from ..engine.files import columns_of, write_json, write_text
 from ..presets import PRESETS
 from .findings import ERRORS, Result, claims, find, ordering, row_of, seeds_of, words_of
-from .tables import UNITS, WEIGHTS, select
+from .tables import UNITS, WEIGHTS, read_notes, select
 
 SAMPLES = 50  # in a model's picture
 
@@ -68,14 +68,17 @@ def draw(preset, results, to):
     for group, cells in groups.items():
         evaluations = {words_of(cell): first[cell].evaluation for cell in cells}
         histories = {
-            words_of(cell): counted_on(cell, first, first[cell].run.history)
+            words_of(cell): counted_on(first[cell].run, first[cell].run.history)
             for cell in cells
         }
-        watched = {cell: columns_of(first[cell].run.folder / UNITS) for cell in cells}
+        watched = {
+            cell: read_notes(first[cell].run.folder / UNITS, columns_of)
+            for cell in cells
+        }
         units = {
-            words_of(cell): counted_on(cell, first, columns)
+            words_of(cell): counted_on(first[cell].run, columns)
             for cell, columns in watched.items()
-            if columns
+            if "epoch" in columns
         }
         for name, what in (
             ("learning_curves", histories),
@@ -93,9 +96,9 @@ def draw(preset, results, to):
     return names
 
 
-def counted_on(cell, results, columns):
+def counted_on(run, columns):
     """Columns of a run whose epochs are counted on from those of its first stage."""
-    before = len(results[cell.origin].run.history["epoch"]) if cell.origin else 0
+    before = (run.config["origin"] or {}).get("epoch", 0)
     return columns | {"epoch": [before + epoch for epoch in columns["epoch"]]}
 
 
@@ -117,7 +120,8 @@ def page_of(table, rows, orderings, pictures):
         published = shown(row["published_nll"], ".2f")
         units = (plus(row[name]) for name in ("active_units", "published_active_units"))
         ours, theirs = units
-        nll = row["reason"] or f"{row['nll']:.2f} +- {row['nll_se']:.2f}"
+        error = shown(row["nll_se"], ".2f")
+        nll = row["reason"] or f"{row['nll']:.2f} +- {error}"
         minutes = shown(row["seconds"] and row["seconds"] / 60, ".0f")
         lines.append(
             f"| {row['cell']} | {row['preset']} | {row['seed']} |"
@@ -144,7 +148,7 @@ def page_of(table, rows, orderings, pictures):
             f" {entry['verdict']} |"
         )
     machines = {
-        f"{row['processor']}; {row['versions']}" for row in rows if row["epochs"]
+        f"{row['processor']}; {row['versions']}" for row in rows if row["processor"]
     }
     lines += ["", *(f"Trained on: {machine}." for machine in sorted(machines)), ""]
     lines += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
