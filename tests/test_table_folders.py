@@ -125,11 +125,10 @@ def test_a_second_stage_without_its_first(small, tmp_path, capsys):  # noqa: F81
     assert [columns["epoch"] for columns in curves.values()] == [[3, 4]]
 
 
-def test_other_folders_beside_the_seeds(out, capsys):
+def test_other_folders_beside_the_seeds(out):
     shutil.copytree(folder_of(out, "mnist-1-vae-1"), folder_of(out, "mnist-1-vae-1", 7))
     (folder_of(out, "mnist-1-vae-1").with_name("seed0.bak")).mkdir()
-    seeds = [seed for name, seed in rows_of(out, capsys) if name == "mnist-1-vae-1"]
-    assert seeds == [0, 7]
+    assert findings.seeds_of(out, "fast", CELLS["mnist-1-vae-1"]) == [0, 7]
 
 
 def test_a_run_by_hand_without_test_images(out, capsys):
