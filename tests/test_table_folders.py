@@ -58,9 +58,7 @@ def test_a_run_in_another_cells_folder(out, name, seed, what):
     assert found == f"the run in this folder is another: it has another {what}"
 
 
-@pytest.mark.parametrize(
-    "file", [EVALUATION, "checkpoint.npz", "machine.json", "config.json"]
-)
+@pytest.mark.parametrize("file", [EVALUATION, "checkpoint.npz", "config.json"])
 def test_a_damaged_file_costs_its_own_row_only(out, capsys, file):
     path = folder_of(out, "mnist-1-vae-1") / file
     path.write_bytes(path.read_bytes()[:30])
@@ -68,6 +66,14 @@ def test_a_damaged_file_costs_its_own_row_only(out, capsys, file):
     row, other = rows["mnist-1-vae-1", 0], rows["mnist-2-iwae-5", 0]
     assert row["nll"] is None and row["reason"].startswith(f"not readable: {path}")
     assert other["reason"] is None
+
+
+@pytest.mark.filterwarnings("default:.*left out")
+def test_what_a_row_can_do_without(out, capsys):
+    for name in ("machine.json", tables.UNITS):
+        (folder_of(out, "mnist-1-vae-1") / name).write_text("?")
+    row = rows_of(out, capsys)["mnist-1-vae-1", 0]
+    assert row["nll"] is not None and row["processor"] is None
 
 
 def test_a_missing_config_is_said(out, capsys):
@@ -186,7 +192,7 @@ def test_a_kill_between_checkpoint_and_notes(small, tmp_path, capsys, monkeypatc
     assert {name: values[:2] for name, values in after.items()} == columns
 
 
-@pytest.mark.filterwarnings("default:.*begun anew")
+@pytest.mark.filterwarnings("default:.*left out")
 @pytest.mark.parametrize("text", ["", "epoch,z1_1\n1", "epoch,z1_1\n1,x\n", "z1\n1\n"])
 def test_damaged_notes_are_begun_anew(small, tmp_path, capsys, monkeypatch, text):  # noqa: F811
     folder = folder_of(tmp_path, "mnist-1-vae-1")

@@ -27,6 +27,7 @@ from .tables import (
     epochs_of,
     folder_of,
     read_machine,
+    read_notes,
     settings_of,
 )
 
@@ -106,12 +107,9 @@ def found_in(folder, cell, preset, seed):
     kept = [evaluation for evaluation in kept if evaluation.params_digest == digest]
     if not kept:
         return "trained, but not evaluated"
-    machine = folder / MACHINE  # of a run that was made by hand there is none
-    return Result(
-        run,
-        max(kept, key=lambda evaluation: evaluation.images),
-        read_machine(machine) if machine.exists() else {},
-    )
+    # of a run that was made by hand there is no machine
+    machine = read_notes(folder / MACHINE, read_machine)
+    return Result(run, max(kept, key=lambda evaluation: evaluation.images), machine)
 
 
 def row_of(cell, preset, seed, found):

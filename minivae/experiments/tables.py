@@ -226,7 +226,7 @@ def read_notes(path, read):
     try:
         return read(path) if path.exists() else {}
     except ValueError as error:
-        warnings.warn(f"{error}: begun anew", stacklevel=2)
+        warnings.warn(f"{error}: left out", stacklevel=2)
         return {}
 
 
