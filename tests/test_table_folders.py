@@ -10,7 +10,7 @@ from test_tables import CELLS, run, small  # noqa: F401 (a fixture)
 
 import minivae as mv
 from minivae.engine.files import columns_of, write_csv
-from minivae.experiments import findings, progress, tables
+from minivae.experiments import findings, notes, progress, tables
 
 EVALUATION = "evaluation_20_images_k_10.npz"
 
@@ -70,7 +70,7 @@ def test_a_damaged_file_costs_its_own_row_only(out, capsys, file):
 
 @pytest.mark.filterwarnings("default:.*left out")
 def test_what_a_row_can_do_without(out, capsys):
-    for name in ("machine.json", tables.UNITS):
+    for name in ("machine.json", notes.UNITS):
         (folder_of(out, "mnist-1-vae-1") / name).write_text("?")
     row = rows_of(out, capsys)["mnist-1-vae-1", 0]
     assert row["nll"] is not None and row["processor"] is None
@@ -182,7 +182,7 @@ def train_for(epochs, out, capsys, monkeypatch):
 
 
 def test_a_kill_between_checkpoint_and_notes(small, tmp_path, capsys, monkeypatch):  # noqa: F811
-    path = folder_of(tmp_path, "mnist-1-vae-1") / tables.UNITS
+    path = folder_of(tmp_path, "mnist-1-vae-1") / notes.UNITS
     train_for(2, tmp_path, capsys, monkeypatch)
     columns = columns_of(path)
     write_csv(path, {name: values[:1] for name, values in columns.items()})
@@ -197,12 +197,12 @@ def test_a_kill_between_checkpoint_and_notes(small, tmp_path, capsys, monkeypatc
 def test_damaged_notes_are_begun_anew(small, tmp_path, capsys, monkeypatch, text):  # noqa: F811
     folder = folder_of(tmp_path, "mnist-1-vae-1")
     train_for(2, tmp_path, capsys, monkeypatch)
-    (folder / tables.UNITS).write_text(text)
+    (folder / notes.UNITS).write_text(text)
     (folder / "machine.json").write_text('{"processor": 5}')
     err = train_for(3, tmp_path, capsys, monkeypatch)
     assert f"{folder / 'machine.json'}: not what a run keeps of its machine" in err
-    assert (f"{tables.UNITS}: not whole columns" in err) == (text != "z1\n1\n")
-    assert columns_of(folder / tables.UNITS)["epoch"] == [2, 3]
+    assert (f"{notes.UNITS}: not whole columns" in err) == (text != "z1\n1\n")
+    assert columns_of(folder / notes.UNITS)["epoch"] == [2, 3]
     assert "numpy" in json.loads((folder / "machine.json").read_text())["versions"]
 
 

@@ -19,7 +19,7 @@ from minivae.commands import reproduce
 from minivae.data import Dataset
 from minivae.engine import files
 from minivae.engine.lock import writing_in
-from minivae.experiments import findings, progress, tables, tables_page
+from minivae.experiments import findings, notes, progress, tables, tables_page
 from minivae.experiments.tables import PUBLISHED, TABLES, command_of, settings_of
 from minivae.presets import ARCHITECTURES
 
@@ -170,7 +170,7 @@ def test_on_a_gpu(small, tmp_path, capsys, monkeypatch):
     assert run(capsys, *command, tmp_path / "cpu")[0] == 0
     standin.install(monkeypatch)
     monkeypatch.setattr(reproduce, "require_device", lambda: None)
-    monkeypatch.setattr(tables, "processor", lambda device: f"a {device}")
+    monkeypatch.setattr(notes, "processor", lambda device: f"a {device}")
     assert run(capsys, *command, tmp_path / "cuda", "--device", "cuda")[0] == 0
     nll = {}
     for device in ("cpu", "cuda"):
@@ -180,7 +180,7 @@ def test_on_a_gpu(small, tmp_path, capsys, monkeypatch):
         found = json.loads((folder / "evaluation_20_images_k_10.json").read_text())
         nll[device] = found["nll"]
     assert nll["cuda"] == pytest.approx(nll["cpu"], rel=1e-4)
-    assert json.loads((folder / tables.MACHINE).read_text())["processor"] == "a cuda"
+    assert json.loads((folder / notes.MACHINE).read_text())["processor"] == "a cuda"
 
 
 def test_without_a_gpu(small, tmp_path, capsys, monkeypatch):
@@ -201,8 +201,8 @@ def test_a_run_on_two_machines_names_both(tmp_path, monkeypatch):
         tmp_path / "machine.json",
     )
     for name in ("a card", "a card", "a processor", "a processor", "a card"):
-        monkeypatch.setattr(tables, "processor", lambda device, name=name: name)
-        tables.keep_machine(kept)
+        monkeypatch.setattr(notes, "processor", lambda device, name=name: name)
+        notes.keep_machine(kept)
     found = json.loads(path.read_text())
     assert found["processor"] == "a card, then a processor, then a card"
     assert ", then " not in found["versions"] and "numba" in found["versions"]
@@ -473,17 +473,17 @@ def test_the_units_are_watched(small, tmp_path, capsys):
     """A row an epoch, as `evaluate` measures it; a resumed run replaces its rows."""
     run(capsys, "table1", "--cells", "mnist-2-vae-1", "--out", tmp_path)
     folder = tmp_path / "fast/mnist-2-vae-1/seed0"
-    columns = files.columns_of(folder / tables.UNITS)
+    columns = files.columns_of(folder / notes.UNITS)
     model, images = mv.load_run(folder).model, data.load("mnist").test_images
     expected = mv.evaluate(model, images, 1, progress=False).unit_variances
     assert columns.pop("epoch") == [1, 2]
     assert [values[-1] for values in columns.values()] == [*np.concatenate(expected)]
     assert list(columns) == [f"z1_{i}" for i in range(1, 5)] + ["z2_1", "z2_2", "z2_3"]
-    before = (folder / tables.UNITS).read_bytes()
+    before = (folder / notes.UNITS).read_bytes()
     (folder / "checkpoint.npz").unlink()
     (folder / "config.json").unlink()
     run(capsys, "table1", "--cells", "mnist-2-vae-1", "--out", tmp_path)
-    assert (folder / tables.UNITS).read_bytes() == before
+    assert (folder / notes.UNITS).read_bytes() == before
 
 
 def test_report_says_how_far_a_run_is(small, tmp_path, monkeypatch):

@@ -14,9 +14,9 @@ import numpy as np
 
 from ..results import Evaluation, standard_error
 from ..runs import Run, load_run
+from .notes import MACHINE, read_machine, read_notes
 from .tables import (
     IWAE_50,
-    MACHINE,
     OBJECTIVES,
     PUBLISHED,
     TABLES,
@@ -26,8 +26,6 @@ from .tables import (
     command_of,
     epochs_of,
     folder_of,
-    read_machine,
-    read_notes,
     settings_of,
 )
 

@@ -7,7 +7,6 @@ A cell is trained by `minivae.train`, with settings that can be typed by hand
 from __future__ import annotations
 
 import shlex
-import warnings
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import lru_cache, partial
@@ -19,14 +18,14 @@ import numpy as np
 from ..data import load
 from ..engine.batching import even_slices
 from ..engine.checks import check_seed
-from ..engine.files import columns_of, read_json, write_csv, write_json
-from ..engine.machine import processor, versions
-from ..evaluation import evaluate, images_seen, measure, summary_of
+from ..engine.files import write_json
+from ..evaluation import images_seen, measure, summary_of
 from ..model import NLL_NAMES, VAE
 from ..presets import ARCHITECTURES, PRESETS
 from ..results import kept_evaluation
 from ..runs import load_run
 from ..training import train
+from .notes import after_epoch, catch_up
 from .pool import Job, run_jobs
 from .progress import progress_of
 
@@ -34,12 +33,7 @@ WEIGHTS = 5000  # of an image, by which NLL is measured
 AS_PUBLISHED = ("burda", "short")  # presets that keep the paper's estimator
 PARTS = 8  # of the test images, each a job
 SEEDS = {"binarize_seed": 0, "seed": 0}  # of an evaluation
-UNITS, WATCHED = "unit_variances.csv", 1000  # by how many test images
-MACHINE, THEN = "machine.json", ", then "
-PACKAGES = {
-    "cpu": ("numpy", "numba", "scipy"),
-    "cuda": ("numpy", "numba-cuda", "cupy-cuda13x"),
-}
+WATCHED = 1000  # test images, by which the units are watched
 LOCKED = 5.0  # seconds between two looks at a folder in which another writes
 
 
@@ -204,75 +198,6 @@ def train_cell(cell, preset, settings, seed, out, data_path, device):
             break
         except BlockingIOError:  # as by a worker that a cluster has given up too early
             sleep(LOCKED)
-
-
-def after_epoch(images, run):
-    """Keep what a table and its pictures say of a run, and its own files do not."""
-    keep_unit_variances(images, run)
-    keep_machine(run)
-
-
-def catch_up(images, run):
-    """Keep what `after_epoch` keeps of a run's last epoch, if a kill came before it."""
-    kept = read_notes(run.folder / UNITS, columns_of)
-    if kept.get("epoch", [])[-1:] != run.history["epoch"][-1:]:
-        after_epoch(images, run)
-
-
-def read_notes(path, read):
-    """What ``read`` finds in a file that is beside a run's own, and that the run can do
-    without: a damaged one is said, and counts as empty.
-    """
-    try:
-        return read(path) if path.exists() else {}
-    except ValueError as error:
-        warnings.warn(f"{error}: left out", stacklevel=2)
-        return {}
-
-
-def read_machine(path):
-    """What `keep_machine` wrote.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged; it names the file.
-    """
-    kept = read_json(path)
-    if not all(isinstance(kept.get(name), str) for name in ("processor", "versions")):
-        raise ValueError(f"{path}: not what a run keeps of its machine")
-    return kept
-
-
-def keep_unit_variances(images, run):
-    """Keep each unit's variance (eq. 12.3), a row an epoch, beside the run's files:
-    for the picture of when it became active, or ceased to be.
-    """
-    path, epoch = run.folder / UNITS, run.history["epoch"][-1]
-    kept = read_notes(path, columns_of)
-    epochs = [int(one) for one in kept.get("epoch", []) if one < epoch]
-    columns = {"epoch": [*epochs, epoch]}
-    layers = evaluate(run.model, images, 1, progress=False).unit_variances
-    for l, variances in enumerate(layers, start=1):
-        for unit, variance in enumerate(variances, start=1):
-            name = f"z{l}_{unit}"
-            before = kept.get(name, [])[: len(epochs)]
-            columns[name] = [*before, float(variance)]
-    write_csv(path, columns)
-
-
-def keep_machine(run):
-    """Keep what the epoch ran on; a run may begin on one machine and end on another."""
-    path, device = run.folder / MACHINE, run.model.device
-    kept = read_notes(path, read_machine)
-    packages = versions("minivae", *PACKAGES[device])
-    now = {"processor": processor(device), "versions": packages}
-    for name, value in now.items():
-        before = kept.get(name, value)
-        same = before.split(THEN)[-1] == value
-        now[name] = before if same else f"{before}{THEN}{value}"
-    if now != kept:
-        write_json(path, now)
 
 
 def evaluate_cell(cell, preset, seed, out, data_path, device, weights, part=None):

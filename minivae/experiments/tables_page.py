@@ -8,7 +8,8 @@ from .. import plots
 from ..engine.files import columns_of, write_json, write_text
 from ..presets import PRESETS
 from .findings import ERRORS, Result, claims, find, ordering, row_of, seeds_of, words_of
-from .tables import UNITS, WEIGHTS, read_notes, select
+from .notes import UNITS, read_notes
+from .tables import WEIGHTS, select
 
 SAMPLES = 50  # in a model's picture
 
