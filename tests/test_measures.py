@@ -227,6 +227,10 @@ def test_refit_of_a_run(trained, tmp_path, capsys):
     assert cli.main(command) == 0
     rows = json.loads((tmp_path / "r" / "refit.json").read_text())["rows"]
     assert [row["q"] for row in rows] == ["as trained", *refit.REFITS]
+    assert rows[0]["difference"] == 0 < rows[1]["difference_se"]
+    for row in rows:
+        expected = row["nll"] - rows[0]["nll"]
+        assert row["difference"] == pytest.approx(expected, abs=1e-9)
     assert (tmp_path / "r" / "refit.md").read_text() in capsys.readouterr().out
     decoder = mv.load_run(trained).model.params["p1.logits.W"]
     again = mv.load_run(tmp_path / "r" / "iwae-50").model.params["p1.logits.W"]

@@ -51,7 +51,8 @@ def reproduce_refit(folder, run, data_path=None, progress=True):
             data=data,
             progress=progress,
         ).model
-    rows, kept = [], [folder / f"q{i}.part.npz" for i in range(len(models))]
+    rows, results = [], []
+    kept = [folder / f"q{i}.part.npz" for i in range(len(models))]
     images = images_seen(loaded.model, data.test_images[:REFIT_IMAGES], 0)
     for path, (label, model) in zip(kept, models.items()):
         if decoder_of(model) != decoder_of(loaded.model):
@@ -59,8 +60,10 @@ def reproduce_refit(folder, run, data_path=None, progress=True):
                 f"{folder} holds refits of another decoder, as of {run} when it had"
                 " fewer epochs: choose another --out"
             )
-        result = evaluated(path, model, images, REFIT_WEIGHTS, progress)
-        rows.append({"q": label, **result.summary()})
+        results.append(evaluated(path, model, images, REFIT_WEIGHTS, progress))
+        change, change_se = results[-1].paired_difference(results[0])
+        difference = {"difference": change, "difference_se": change_se}
+        rows.append({"q": label, **results[-1].summary(), **difference})
     write_json(folder / "refit.json", {"rows": rows})
     label = f"{loaded.config['bound']}, k = {loaded.config['k']}"
     table = refit_table(label, rows)
@@ -112,14 +115,16 @@ def refit_table(label, rows):
         f"The model {label}, its encoder as trained and refitted for {REFIT_EPOCHS}"
         f" epochs, the decoder unchanged; {rows[0]['images']:,} test images",
         "",
-        "| q | ELBO | bound, k = 50 | NLL | s.e. | active units of q |",
-        "|---|---|---|---|---|---|",
+        "| q | ELBO | bound, k = 50 | NLL | s.e. | less that as trained | s.e. |"
+        " active units of q |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         bounds = [row["bounds"].get(k, float("nan")) for k in ("1", "50")]
         elbo, fifty = (f"{bound:.2f}" for bound in bounds)
         lines.append(
             f"| {row['q']} | {elbo} | {fifty} | {row['nll']:.2f} |"
-            f" {row['nll_se'] or np.nan:.2f} | {row['active_units']} |"
+            f" {row['nll_se'] or np.nan:.2f} | {row['difference']:+.2f} |"
+            f" {row['difference_se']:.2f} | {row['active_units']} |"
         )
     return "\n".join(lines)
