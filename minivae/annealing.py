@@ -27,9 +27,9 @@ from .data import binarize
 from .engine.batching import CHUNK_ROWS, shards
 from .engine.checks import check_finite, check_grey, check_seed, check_size, check_x
 from .engine.digest import digest, digest_of_images
-from .engine.interrupt import NOTHING_KEPT, interruptible
+from .engine.interrupt import interruptible
 from .engine.noise import SUBSAMPLING, draw_eps, generator, normal, uniform
-from .engine.partial import kept_results
+from .engine.partial import kept_results, stopped
 from .engine.report import progress_bar
 from .engine.threads import count, each
 from .hamiltonian import transition
@@ -199,8 +199,9 @@ def anneal_chains(model, x, schedule, seed, z=None, partial=None, progress=False
     block = max(1, CHUNK_ROWS // CHAINS) * count()
     log_w, accepted = np.zeros((n, CHAINS)), np.zeros(n)
     arrays = {"log_w": log_w, "accepted": accepted}
-    key = digest(digest_of_images(to_host(x)), model.params.digest(), model.config())
-    done, keep = kept_results(partial, digest(key, {"N": N, "seed": seed}), arrays)
+    x_digest, of = digest_of_images(to_host(x)), {"N": N, "seed": seed}
+    key = digest(x_digest, model.params.digest(), model.config(), of)
+    done, keep = kept_results(partial, key, arrays)
     way = "up" if z is None else "down"
     name = f"anneal {way}, {N} distributions"
     bar = progress_bar(total=n * N, desc=name, unit="step", show=progress)
@@ -221,10 +222,7 @@ def anneal_chains(model, x, schedule, seed, z=None, partial=None, progress=False
                 bar.update(images.stop - start)
                 if interrupted():
                     keep(start, at_once=True)
-                    result = NOTHING_KEPT if partial is None else "they are kept"
-                    raise KeyboardInterrupt(
-                        f"stopped after {start} of {n} images; {result}"
-                    )
+                    raise stopped(partial, start, n)
             log_w[images], accepted[images] = total, moved
             keep(images.stop, at_once=images.stop == n)
     return log_w, float(accepted.mean()) if N > 1 else 1.0

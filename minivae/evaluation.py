@@ -14,10 +14,10 @@ from .data import binarize
 from .engine.batching import shards
 from .engine.checks import check_finite, check_images, check_seed, check_size
 from .engine.digest import digest, digest_of_images
-from .engine.interrupt import NOTHING_KEPT, interruptible
+from .engine.interrupt import interruptible
 from .engine.memory import check_memory
 from .engine.noise import draw_eps
-from .engine.partial import kept_results
+from .engine.partial import kept_results, stopped
 from .engine.recording import repeat
 from .engine.report import progress_bar
 from .engine.threads import each
@@ -156,10 +156,7 @@ def measure(
             done = stop - rows.start
             keep(done, at_once=interrupted() or done == total)
             if interrupted():
-                result = NOTHING_KEPT if partial is None else "they are kept"
-                raise KeyboardInterrupt(
-                    f"stopped after {done} of {total} images; {result}"
-                )
+                raise stopped(partial, done, total)
     return arrays
 
 

@@ -131,12 +131,20 @@ def trained(small, tmp_path):
     return tmp_path / "run"
 
 
-def measures_command(run, out):
-    return ["reproduce", "measures", "--run", str(run), "--out", str(out)]
+def command_of(experiment, run, out):
+    return ["reproduce", experiment, "--run", str(run), "--out", str(out)]
+
+
+def prolong(folder):
+    """The run of `trained`, by an epoch."""
+    source = mv.load_run(folder).config["data"]
+    how = {"epochs": 2, "data": source, "progress": False}
+    model, images = mv.VAE(784, (3,), ((5,),), rng=0), mv.load(source).train_images
+    mv.train(model, images, "iwae", 2, folder=folder, **how)
 
 
 def test_measures_of_a_run(trained, small, tmp_path, capsys):
-    command = measures_command(trained, tmp_path / "m")
+    command = command_of("measures", trained, tmp_path / "m")
     # few epochs: every unit's variance is below the threshold or none is
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measures, "ACTIVE", 1e-12)
@@ -156,7 +164,7 @@ def test_measures_of_a_run(trained, small, tmp_path, capsys):
 
 def test_training_images_are_drawn_from_all(trained, small, tmp_path, monkeypatch):
     monkeypatch.setattr(measures, "MEASURE_IMAGES", 40)
-    assert cli.main(measures_command(trained, tmp_path / "m")) == 0
+    assert cli.main(command_of("measures", trained, tmp_path / "m")) == 0
     rows = json.loads((tmp_path / "m" / "measures.json").read_text())
     assert (rows["images"], rows["training_images"]) == (20, 40)
     model, chosen = mv.load_run(trained).model, np.random.default_rng(0).permutation(60)
@@ -167,7 +175,7 @@ def test_training_images_are_drawn_from_all(trained, small, tmp_path, monkeypatc
 
 
 def test_measures_go_on_where_they_were_stopped(trained, tmp_path, monkeypatch):
-    command, out = measures_command(trained, tmp_path / "m"), tmp_path / "m"
+    command, out = command_of("measures", trained, tmp_path / "m"), tmp_path / "m"
     with monkeypatch.context() as patch:
 
         def stop(*args, **how):
@@ -185,19 +193,10 @@ def test_measures_go_on_where_they_were_stopped(trained, tmp_path, monkeypatch):
 
 
 def test_measures_of_another_run_are_not_written_over(trained, tmp_path, capsys):
-    command, out = measures_command(trained, tmp_path / "m"), tmp_path / "m"
+    command, out = command_of("measures", trained, tmp_path / "m"), tmp_path / "m"
     assert cli.main(command) == 0 and cli.main(command) == 0
     before = (out / "measures.json").read_bytes()
-    run = mv.load_run(trained)
-    mv.train(
-        mv.VAE(784, (3,), ((5,),), rng=0),
-        mv.load(run.config["data"]).train_images,
-        *("iwae", 2),
-        epochs=2,
-        data=run.config["data"],
-        folder=trained,
-        progress=False,
-    )
+    prolong(trained)
     capsys.readouterr()
     assert cli.main(command) == 2
     assert "of another run, or of fewer epochs" in capsys.readouterr().err
@@ -210,20 +209,13 @@ def test_what_cannot_be_annealed_is_refused_at_the_door(trained, tmp_path, monke
     config = json.loads(path.read_text())
     config["model"]["likelihood"] = "bernoulli-grey"
     path.write_text(json.dumps(config))
-    assert cli.main(measures_command(trained, tmp_path / "m")) == 2
+    assert cli.main(command_of("measures", trained, tmp_path / "m")) == 2
     assert not (tmp_path / "m" / "test.part.npz").exists()
     assert cli.main(["evaluate", str(trained), "--ais", "3"]) == 2
 
 
 def test_refit_of_a_run(trained, tmp_path, capsys):
-    command = [
-        "reproduce",
-        "refit",
-        "--run",
-        str(trained),
-        "--out",
-        str(tmp_path / "r"),
-    ]
+    command = command_of("refit", trained, tmp_path / "r")
     assert cli.main(command) == 0
     rows = json.loads((tmp_path / "r" / "refit.json").read_text())["rows"]
     assert [row["q"] for row in rows] == ["as trained", *refit.REFITS]
@@ -241,7 +233,7 @@ def test_refit_of_a_run(trained, tmp_path, capsys):
 def test_refit_of_a_run_that_went_on(trained, tmp_path, capsys, monkeypatch):
     """Its old refits have the decoder of fewer epochs. And what is measured is kept."""
     out = tmp_path / "r"
-    command = ["reproduce", "refit", "--run", str(trained), "--out", str(out)]
+    command = command_of("refit", trained, out)
     with monkeypatch.context() as patch:
 
         def stop(*args):
@@ -253,16 +245,7 @@ def test_refit_of_a_run_that_went_on(trained, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(evaluation, "draw_weights", None)
         assert cli.main(command) == 0
-    run = mv.load_run(trained)
-    mv.train(
-        mv.VAE(784, (3,), ((5,),), rng=0),
-        mv.load(run.config["data"]).train_images,
-        *("iwae", 2),
-        epochs=2,
-        data=run.config["data"],
-        folder=trained,
-        progress=False,
-    )
+    prolong(trained)
     capsys.readouterr()
     assert cli.main(command) == 2
     assert "holds refits of another decoder" in capsys.readouterr().err
@@ -288,9 +271,12 @@ def test_truth(small, tmp_path, capsys, monkeypatch):
 
 
 def test_a_run_is_asked_for(tmp_path, capsys):
-    for command in (["measures"], ["truth", "--run", str(tmp_path)]):
+    for command, words in (
+        (["measures"], "measures needs --run, the folder of a run"),
+        (["truth", "--run", str(tmp_path)], "--run is for measures and refit only"),
+    ):
         assert cli.main(["reproduce", *command, "--out", str(tmp_path)]) == 2
-        assert "--run" in capsys.readouterr().err
+        assert words in capsys.readouterr().err
 
 
 def test_evaluate_by_annealing(trained, capsys):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .files import write_atomically
+from .interrupt import NOTHING_KEPT
 from .npz import open_npz
 
 SECONDS = 20  # between two writings
@@ -38,6 +39,14 @@ def kept_results(path, key, arrays):
             last = time.monotonic()
 
     return read_partial(path, key, arrays), keep
+
+
+def stopped(path, done, total):
+    """The KeyboardInterrupt of a computation on ``total`` images that `kept_results`
+    has kept, or has not, in ``path``.
+    """
+    result = NOTHING_KEPT if path is None else "they are kept"
+    return KeyboardInterrupt(f"stopped after {done} of {total} images; {result}")
 
 
 def read_partial(path, key, arrays):
