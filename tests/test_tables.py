@@ -133,6 +133,18 @@ def test_a_cell_is_a_run_that_can_be_typed(name, preset, small, tmp_path, capsys
     assert (folder / "evaluation_20_images_k_10.json").exists()
 
 
+def test_the_longest_of_each_seed_begins_first(small, tmp_path, monkeypatch):
+    jobs = {}
+    monkeypatch.setattr(tables, "run_jobs", lambda all_jobs, *_: jobs.update(all_jobs))
+    names = ["mnist-1-vae-1", "mnist-1-iwae-5", "mnist-1-vae-50", "mnist-2-vae-5"]
+    cells = [CELLS[name] for name in names]
+    asked = {"seeds": [0, 1], "data_path": None, "device": "cpu", "threads": 1}
+    tables.train_table(cells, tmp_path, "fast", open_executor=None, **asked)
+    trained = [name.removeprefix("train ") for name in jobs if name[:5] == "train"]
+    order = ["mnist-1-vae-50", "mnist-2-vae-5", "mnist-1-iwae-5", "mnist-1-vae-1"]
+    assert trained == [f"{name}/seed{seed}" for seed in (0, 1) for name in order]
+
+
 def test_it_goes_on_where_it_was_stopped(small, tmp_path, capsys, monkeypatch):
     calls, real = [], tables.train
 
@@ -149,9 +161,9 @@ def test_it_goes_on_where_it_was_stopped(small, tmp_path, capsys, monkeypatch):
         "minivae: stopped; each cell keeps its whole epochs. The same command again"
         " resumes there."
     )
-    names = ["mnist-1-vae-1", "mnist-1-iwae-5", "mnist-1-iwae-50"]
-    assert calls == names[:2]  # in the table's order; an evaluation before both
-    done = tmp_path / "fast/mnist-1-vae-1/seed0/evaluation_20_images_k_10.json"
+    names = ["mnist-1-iwae-50", "mnist-1-iwae-5", "mnist-1-vae-1"]
+    assert calls == names[:2]  # an evaluation between the two
+    done = tmp_path / "fast/mnist-1-iwae-50/seed0/evaluation_20_images_k_10.json"
     measured = done.stat().st_mtime_ns
     code, _, err = run(capsys, *command)
     assert code == 0 and calls[2:] == names

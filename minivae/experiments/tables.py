@@ -237,6 +237,9 @@ def train_table(
 ):
     """Train and evaluate ``cells``, as `select` returns them.
 
+    Of each seed the longest cell begins first, or the last worker would be alone with
+    it for hours.
+
     Parameters
     ----------
     cells : list of Cell
@@ -264,8 +267,9 @@ def train_table(
         images_of(data, data_path)  # an error should come now
     images_of.cache_clear()
     jobs, runs = {}, {}  # runs: name of a job -> its folder, and how many epochs
+    longest_first = sorted(cells, key=lambda cell: cell.k * cell.layers, reverse=True)
     for seed in seeds:
-        for cell in cells:
+        for cell in longest_first:
             label, settings = f"{cell.name}/seed{seed}", settings_of(cell, preset)
             origin = (f"train {cell.origin.name}/seed{seed}",) if cell.origin else ()
             jobs[f"train {label}"] = Job(
