@@ -55,6 +55,8 @@ RECIPES = {
     "batch 20, rate 1e-3": {"batch": 20, "learning_rate": 1e-3},
     "batch 20, rate 1.5e-3": {"batch": 20, "learning_rate": 1.5e-3},
     "batch 20": {"batch": 20},
+    "batch 20, three epochs of warm-up to 2e-3": dict(batch=20, stages=warmed_up(2e-3)),
+    "batch 10, rate 1e-3": {"batch": 10, "learning_rate": 1e-3},
     "batch 50, rate 4e-3, epsilon 3e-4": dict(
         batch=50, learning_rate=4e-3, epsilon=3e-4
     ),
@@ -64,6 +66,7 @@ RECIPES = {
     "100 epochs, batch 20, rate 1.5e-3": dict(
         epochs=100, batch=20, learning_rate=1.5e-3
     ),
+    "328 epochs, batch 50": {"epochs": 328, "batch": 50},  # the preset fast
 }
 
 
