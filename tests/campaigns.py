@@ -163,17 +163,19 @@ class FullDisk:
         os.fsync = lambda *of: self.take() or self.fsync(*of)
         os.replace = lambda *of: self.take() or self.replace(*of)
 
-    def take(self):
+    def take(self, *names):
         if not self.space:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *names)
         self.space -= 1
 
     def opened(self, file, mode="r", buffering=-1, *rest, opener=None, **how):
         if isinstance(file, int) or not set(mode) & set("wxa+"):
             return self.open(file, mode, buffering, *rest, opener=opener, **how)
-        self.take()
+        self.take(os.fspath(file))
         raw = _Raw(file, mode.replace("b", ""), opener=opener)
         raw.disk = self
+        if not buffering:
+            return raw
         kind = io.BufferedRandom if "+" in mode else io.BufferedWriter
         return kind(raw) if "b" in mode else io.TextIOWrapper(kind(raw), **how)
 
@@ -227,7 +229,8 @@ def disks(scratch):
             code, said, _ = in_child(lambda: command(line, run, space))
             if code == 0 and said.startswith("(0,"):
                 break
-            if code or "No space left on device" not in said or "Traceback" in said:
+            named = re.search(f"{run}.*: No space left|No space left.*: '{run}", said)
+            if code or not named or "Traceback" in said:
                 wrong = f"ended with {code}: {said[-300:]}"
             elif left := [*run.rglob("*.tmp")]:
                 wrong = f"left behind: {left}"

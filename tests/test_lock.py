@@ -1,8 +1,10 @@
 """One writer in a folder, whatever ended the one before."""
 
+import errno
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -113,6 +115,22 @@ def test_a_pipe_is_no_lock(tmp_path):
     os.mkfifo(tmp_path / NAME)
     with pytest.raises(ValueError, match=r"\.lock: not a regular file"):
         train(tmp_path)
+
+
+@pytest.mark.skipif(not find_spec("resource"), reason="this system has no limits")
+def test_a_full_disk_is_named(tmp_path):
+    """A limit on the size of files stands for it: both let a write fail."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError) as error, writing_in(tmp_path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(tmp_path / NAME) in str(error.value)
+    assert error.value.errno == errno.EFBIG and os.listdir(tmp_path) == []
 
 
 RACE = """

@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
 
@@ -29,16 +29,24 @@ def write_atomically(path, write):
     remove_temporaries(path, older_than=STALE)
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "xb") as file:  # x: never through a link that is there
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise OSError(error.errno, f"{path}: not written: {error.strerror}") from error
+        with named_in_errors(path):
+            with open(temporary, "xb") as file:  # x: never through a link that is there
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_in_errors(path):
+    """The system's errors within name the file that was to be written."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{path}: not written: {error.strerror}") from error
 
 
 def remove_temporaries(path, older_than=0):

@@ -8,6 +8,8 @@ import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .files import named_in_errors
+
 try:
     import fcntl
 except ModuleNotFoundError:  # Windows
@@ -51,7 +53,12 @@ def open_lock(path):
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: not a regular file")
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    return open(path, "r+b", opener=lambda name, _: os.open(name, flags, 0o666))
+    return open(
+        path,
+        "r+b",
+        buffering=0,  # on a full disk a buffer would fail once more when it is closed
+        opener=lambda name, _: os.open(name, flags, 0o666),
+    )
 
 
 @contextmanager
@@ -84,10 +91,10 @@ def writing_in(folder):
         file.close()  # it had been removed by who held the lock before us
     HELD.add(file)
     try:
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n".encode())
-        file.flush()
+        with named_in_errors(path):
+            file.seek(0)
+            file.truncate()
+            file.write(f"{os.getpid()}\n".encode())
         yield
     finally:
         if file in HELD:  # and this is no forked child
