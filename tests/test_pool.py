@@ -9,12 +9,13 @@ from collections import Counter
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from minivae.experiments.pool import MOST_DEATHS, Job, environment, run_jobs
+from minivae.experiments.pool import MOST_DEATHS, Job, environment, processes, run_jobs
 
 # The order of jobs, on an executor that can be broken
 
@@ -104,6 +105,21 @@ def test_environment(monkeypatch):
 
 
 # Real processes
+
+
+def ctrl_c_is_held_back():
+    """Or this job fails."""
+    assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="not on Windows")
+def test_a_worker_never_hears_ctrl_c():
+    """From its beginning: before `begin` has run it would print a traceback."""
+    jobs, executor = {"a": Job(ctrl_c_is_held_back, ())}, partial(processes, 1, 1)
+    assert run_jobs(jobs, executor, 1, print) == {}
+    with pytest.raises(AssertionError):
+        ctrl_c_is_held_back()  # the parent still hears it
+
 
 CELLS = ["omniglot-1-vae-1", "omniglot-1-iwae-5"]
 SECONDS = 300  # for all to end, on a machine that has other things to do

@@ -78,7 +78,8 @@ def run_jobs(jobs, open_executor, threads, watch):
                 for name in ready(running)[: max(0, free)]:
                     function, arguments = jobs[name].function, jobs[name].arguments
                     try:
-                        future = executor.submit(call, threads, function, arguments)
+                        with ctrl_c_later():  # a worker may begin here
+                            future = executor.submit(call, threads, function, arguments)
                     except BrokenExecutor:  # an idle worker died
                         broken = True
                         break
@@ -124,6 +125,21 @@ def processes(workers, threads):
         except BaseException:
             closing.close()  # or the Executor waits for the running jobs
             raise
+
+
+@contextmanager
+def ctrl_c_later():
+    """Ctrl-C waits for the end of this, and in the processes that begin in here for
+    ever: before `begin` they have nothing to say to it but a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def begin(held):
