@@ -80,6 +80,16 @@ def test_a_recipe_that_fails_is_an_exit_code(small, tmp_path, capsys, monkeypatc
     assert "| base | - | - |" in (tmp_path / "table.md").read_text()
 
 
+def test_a_damaged_result_is_met_before_the_work(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(recipes, "train", None)
+    path = tmp_path / "averaged-iwae-5-seed1" / "evaluation.json"
+    path.parent.mkdir()
+    path.write_text('{"nll": 90')
+    assert cli.main(["reproduce", "recipes", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"minivae: error: {path}: not readable JSON")
+
+
 def test_what_is_not_run_yet_is_a_dash(small, tmp_path):
     recipes.train_recipe(tmp_path / "base-vae-1-seed0", "base", "vae-1", 0)
     table = recipes.write_recipes(tmp_path)

@@ -90,6 +90,7 @@ def reproduce_recipes(folder):
                 path = folder_of(folder, recipe, model, seed)
                 jobs[name] = Job(train_recipe, (path, recipe, model, seed))
                 runs[name] = path, epochs_of(settings_of(recipe))
+    write_recipes(folder)  # what was measured before is damaged now, or never
     with progress_of(runs) as watch:
         try:
             failed = run_jobs(jobs, partial(processes, 2, 1), 1, watch)
