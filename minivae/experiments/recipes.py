@@ -90,7 +90,7 @@ def reproduce_recipes(folder):
                 path = folder_of(folder, recipe, model, seed)
                 jobs[name] = Job(train_recipe, (path, recipe, model, seed))
                 runs[name] = path, epochs_of(settings_of(recipe))
-    write_recipes(folder)  # what was measured before is damaged now, or never
+    results_in(folder)  # a damaged one is met before the work, not after it
     with progress_of(runs) as watch:
         try:
             failed = run_jobs(jobs, partial(processes, 2, 1), 1, watch)
@@ -133,8 +133,8 @@ def train_recipe(folder, recipe, model, seed):
     write_json(folder / "evaluation.json", result.summary() | seconds)
 
 
-def write_recipes(folder):
-    """recipes.json and table.md, from the runs that are done; the table."""
+def results_in(folder):
+    """The rows of recipes.json, from the runs that are done."""
     rows = []
     for recipe, changes in RECIPES.items():
         for seed in SEEDS:
@@ -147,6 +147,12 @@ def write_recipes(folder):
                     row |= {"seed": seed, "nll": result["nll"]}
                     row |= {"active_units": result["active_units"][0]}
                     rows.append(row | {"seconds": result["training_seconds"]})
+    return rows
+
+
+def write_recipes(folder):
+    """recipes.json and table.md; the table."""
+    rows = results_in(folder)
     write_json(folder / "recipes.json", {"base": BASE, "rows": rows})
     table = recipes_table(rows)
     write_text(folder / "table.md", table)
