@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -496,6 +497,21 @@ def test_the_units_are_watched(small, tmp_path, capsys):
     (folder / "config.json").unlink()
     run(capsys, "table1", "--cells", "mnist-2-vae-1", "--out", tmp_path)
     assert (folder / notes.UNITS).read_bytes() == before
+
+
+def test_of_a_long_run_each_tenth_epoch_is_watched(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(notes, "ALL", 3)
+    monkeypatch.setattr(notes, "EACH", 4)
+    images = data.load("mnist").test_images
+    model = mv.VAE(images.shape[1], (2,), ((3,),), rng=0)
+    how = {"folder": tmp_path, "epochs": 9, "progress": False}
+    mv.train(model, images, k=1, **how, callback=partial(notes.after_epoch, images))
+    rows = (tmp_path / notes.UNITS).read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3", "4", "8"]
+    caught = mv.load_run(tmp_path)  # epoch 9 is not watched: nothing to catch up with
+    (tmp_path / notes.MACHINE).unlink()
+    notes.catch_up(images, caught)
+    assert not (tmp_path / notes.MACHINE).exists()
 
 
 def test_report_says_how_far_a_run_is(small, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What a measured time has to name: the processor, and the versions of packages."""
 
 import platform
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def card():
     return arrays().cuda.runtime.getDeviceProperties(0)["name"].decode()
 
 
+@cache
 def versions(*packages):
     """As "Python 3.11.7, numpy 2.4.6"; packages that are missing are left out."""
     found = [f"Python {platform.python_version()}"]

@@ -1,5 +1,5 @@
 """What is kept of a run beside its own files, for the tables and their pictures: each
-unit's variance after each epoch, and the machine.
+unit's variance after an epoch, and the machine.
 
 The run can do without them: where they are damaged they are left out, and begun anew.
 """
@@ -11,6 +11,7 @@ from ..engine.machine import processor, versions
 from ..evaluation import evaluate
 
 UNITS, MACHINE, THEN = "unit_variances.csv", "machine.json", ", then "
+ALL, EACH = 400, 10  # of so many epochs each is kept; of those after them each tenth
 PACKAGES = {
     "cpu": ("numpy", "numba", "scipy"),
     "cuda": ("numpy", "numba-cuda", "cupy-cuda13x"),
@@ -19,14 +20,22 @@ PACKAGES = {
 
 def after_epoch(images, run):
     """Keep what a table and its pictures say of a run, and its own files do not."""
-    keep_unit_variances(images, run)
+    if is_kept(run.history["epoch"][-1]):
+        keep_unit_variances(images, run)
     keep_machine(run)
+
+
+def is_kept(epoch):
+    """Whether the units' variances are kept: of a long run not of each epoch, since the
+    file is written anew each time.
+    """
+    return epoch <= ALL or epoch % EACH == 0
 
 
 def catch_up(images, run):
     """Keep what `after_epoch` keeps of a run's last epoch, if a kill came before it."""
-    kept = read_notes(run.folder / UNITS, columns_of)
-    if kept.get("epoch", [])[-1:] != run.history["epoch"][-1:]:
+    kept, epoch = read_notes(run.folder / UNITS, columns_of), run.history["epoch"][-1]
+    if is_kept(epoch) and kept.get("epoch", [])[-1:] != [epoch]:
         after_epoch(images, run)
 
 
@@ -54,8 +63,8 @@ def read_machine(path):
 
 
 def keep_unit_variances(images, run):
-    """Keep each unit's variance (eq. 12.3), a row an epoch, beside the run's files:
-    for the picture of when it became active, or ceased to be.
+    """Keep each unit's variance (eq. 12.3), in a row for the epoch, beside the run's
+    files: for the picture of when it became active, or ceased to be.
     """
     path, epoch = run.folder / UNITS, run.history["epoch"][-1]
     kept = read_notes(path, columns_of)
