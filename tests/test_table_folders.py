@@ -134,7 +134,7 @@ def test_a_second_stage_without_its_first(small, tmp_path, capsys):  # noqa: F81
 def test_other_folders_beside_the_seeds(out):
     shutil.copytree(folder_of(out, "mnist-1-vae-1"), folder_of(out, "mnist-1-vae-1", 7))
     (folder_of(out, "mnist-1-vae-1").with_name("seed0.bak")).mkdir()
-    assert findings.seeds_of(out, "fast", CELLS["mnist-1-vae-1"]) == [0, 7]
+    assert findings.seeds_of(out, "fast", CELLS["mnist-1-vae-1"]) == {0, 7}
 
 
 def test_a_run_by_hand_without_test_images(out, capsys):

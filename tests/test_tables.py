@@ -55,6 +55,8 @@ def small(monkeypatch):
 
     def draw(what, path, *more):
         drawn[path.name] = what
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
 
     curves = ("active_units", "bound_against_k", "learning_curves", "units_over_epochs")
     for name in (*curves, "samples"):
@@ -370,10 +372,17 @@ def evaluation(log_p, units=(3,)):
 
 
 def results(*log_ps, units=(3,)):
-    return {
-        seed: findings.Result(None, evaluation(log_p, units))
-        for seed, log_p in enumerate(log_ps)
-    }
+    found = {}
+    for seed, log_p in enumerate(log_ps):
+        result = findings.Result(None, evaluation(log_p, units))
+        row = {"nll": result.evaluation.nll, "nll_se": 1.0, "active_units": [*units]}
+        found[seed] = findings.Measured(row, result)
+    return found
+
+
+def elsewhere(measured):
+    """The same, of runs that are not here."""
+    return {seed: found._replace(result=None) for seed, found in measured.items()}
 
 
 def test_an_ordering_is_of_pairs():
@@ -385,6 +394,7 @@ def test_an_ordering_is_of_pairs():
     assert outcome == {
         "difference": pytest.approx(-d.mean()),
         "se": pytest.approx(d.std(ddof=1) / 10),
+        "paired": True,
         "active_units_difference": 4,
         "seeds": 1,
         "verdict": "holds",
@@ -409,6 +419,31 @@ def test_an_ordering_within_the_spread_of_seeds_is_undecided():
     outcome = findings.ordering(results(x, x + 2), results(x + 1, x - 5))
     assert outcome["difference"] == pytest.approx(-3)
     assert outcome["verdict"] == "undecided"  # one of the higher is below one of these
+
+
+def test_images_of_runs_elsewhere_are_not_paired():
+    """Then the two standard errors add up; what pairs have shown is kept, as long as it
+    is of the same NLLs.
+    """
+    x = np.linspace(-90, -80, 50)
+    lower, higher = results(x, units=(5,)), results(x - 1.25)
+    paired = findings.ordering(lower, higher)
+    unpaired = findings.ordering(lower, elsewhere(higher))
+    assert unpaired == paired | {
+        "se": pytest.approx(2**0.5),
+        "paired": False,
+        "verdict": "undecided",
+    }
+    assert findings.better_known(unpaired, paired | {"claim": "a"}) == paired
+    for before in (
+        None,
+        unpaired,
+        paired | {"difference": -1.0},
+        paired | {"seeds": 2},
+    ):
+        assert findings.better_known(unpaired, before) == unpaired
+    other = findings.ordering(lower, results(x - 2))
+    assert findings.better_known(other, paired) == other
 
 
 def test_claims():
@@ -480,6 +515,46 @@ def test_report(small, tmp_path, capsys):
         == "schedule was constant, is cosine in preset fast now"
     )
     assert len(empty) == len(CELLS) - 2
+
+
+def test_report_keeps_what_it_knows_of_runs_elsewhere(small, tmp_path, capsys):
+    """Two machines, one page; but a page among its own runs is of these alone."""
+    a, b, to = (tmp_path / name for name in ("a", "b", "to"))
+    cells = ["mnist-1-vae-1", "mnist-1-iwae-5"]
+    run(capsys, "table1", "--cells", *cells, "--out", a, "--to", to)
+    path = to / "table1/table1.json"
+    before, drawn = json.loads(path.read_text()), {**small}
+    small.clear()
+    run(capsys, "table1", "--cells", "mnist-1-iwae-50", "--out", b)
+    how = "table1", "--cells", "mnist-1-vae-1", "--out", b, "--preset", "burda"
+    run(capsys, *how, "--to", to)
+    page = json.loads(path.read_text())
+    of_a, of_both = (
+        {(row["cell"], row["preset"]): row for row in found["rows"] if row["nll"]}
+        for found in (before, page)
+    )
+    new = {("mnist-1-iwae-50", "fast"), ("mnist-1-vae-1", "burda")}
+    assert of_both.keys() == of_a.keys() | new and len(of_a) == 2
+    assert all(of_both[name] == row for name, row in of_a.items())
+    outcomes = {e["claim"]: e for e in page["orderings"] if e["preset"] == "fast"}
+    falls = "mnist, 1 layer: IWAE falls from k = "
+    assert outcomes[f"{falls}1 to 5"] in before["orderings"]
+    assert outcomes[f"{falls}1 to 5"]["paired"] is True
+    assert outcomes[f"{falls}5 to 50"]["paired"] is False
+    # three curves in one picture need three runs; the one that was there stays
+    shared = "fast-mnist-1-learning_curves.png"
+    assert shared in drawn and len(drawn[shared]) == 2
+    written = (to / "table1/table.md").read_text()
+    assert "(unpaired) |" in written and f"({shared})" in written
+    assert {path.name for path in (to / "table1").glob("*.png")} == {
+        *re.findall(r"\]\((.*)\)$", written, re.M)
+    }
+    run(capsys, "report", "--out", b)
+    own = json.loads((b / "table1/table1.json").read_text())
+    assert {(r["cell"], r["preset"]) for r in own["rows"] if r["nll"]} == new
+    path.write_text('{"rows": [3]}')
+    code, _, err = run(capsys, "report", "--out", b, "--to", to)
+    assert code == 2 and f"{path}: not the rows of a table" in err
 
 
 def test_the_units_are_watched(small, tmp_path, capsys):

@@ -116,7 +116,8 @@ def run(args):
     run's folder OUT/PRESET/CELL/seedN. table2: what becomes of a trained model when the
     objective is switched, and, as a control, when it is not.
 
-    report: the pages of both tables, from the runs that are there.
+    report: the pages of both tables, from the runs that are there. With --to, what
+    those pages say of other runs stays: so runs of several machines are collected.
 
     snr: signal-to-noise ratio of the gradients against K, on the linear-Gaussian toy of
     Rainforth et al. (2018) and on an MNIST model. estimators: the same model trained by

@@ -7,8 +7,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from itertools import product
+from math import hypot, isclose
 from pathlib import Path
 from statistics import mean, median
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,11 +47,18 @@ class Result:
     machine: dict = field(default_factory=dict)
 
 
+class Measured(NamedTuple):
+    """A row with an NLL, and what it was made from, unless that run is elsewhere."""
+
+    row: dict
+    result: Result | None = None
+
+
 def seeds_of(out, preset, cell):
-    """The seeds of which there is a folder; 0 if there is none."""
+    """The seeds of which there is a folder."""
     folders = folder_of(out, preset, cell, 0).parent.glob("seed*")
     seeds = [re.fullmatch(r"seed(\d+)", path.name) for path in folders]
-    return sorted(int(seed[1]) for seed in seeds if seed) or [0]
+    return {int(seed[1]) for seed in seeds if seed}
 
 
 def find(cell, preset, seed, out):
@@ -188,42 +197,63 @@ def ordering(lower, higher):
     Parameters
     ----------
     lower, higher : dict
-        Seed -> `Result`.
+        Seed -> `Measured`.
 
     Returns
     -------
     outcome : dict
         "difference", the lower NLL less the higher one, a mean over the seeds that both
         have, which is negative if the paper is right; its standard error "se" over
-        images, which are paired; the same difference of active units; and the
-        "verdict". That is "undecided" within two standard errors, and where an NLL of
-        one cell lies among those of the other.
+        images, which are "paired" if both runs are here, or it is ten times as large;
+        the same difference of active units; and the "verdict". That is "undecided"
+        within two standard errors, and where an NLL of one cell lies among those of the
+        other.
     """
     seeds = sorted(lower.keys() & higher.keys())
-    names = ("difference", "se", "active_units_difference")
+    names = ("difference", "se", "paired", "active_units_difference")
     if not seeds:
         return dict.fromkeys(names) | {"seeds": 0, "verdict": "not run"}
-    pairs = [(lower[seed].evaluation, higher[seed].evaluation) for seed in seeds]
-    try:
-        for one, other in pairs:
-            one.paired_difference(other)
-    except ValueError:
-        return dict.fromkeys(names) | {"seeds": 0, "verdict": "of other images"}
-    by_image = np.mean([other.log_p - one.log_p for one, other in pairs], axis=0)
-    difference, se = by_image.mean(), standard_error(by_image)
-    units = [sum(one.active_units) - sum(other.active_units) for one, other in pairs]
-    nll = [
-        [found.evaluation.nll for found in cell.values()] for cell in (lower, higher)
+    pairs = [(lower[seed], higher[seed]) for seed in seeds]
+    paired = all(found.result for pair in pairs for found in pair)
+    if paired:
+        both = [[found.result.evaluation for found in pair] for pair in pairs]
+        try:
+            for one, other in both:
+                one.paired_difference(other)
+        except ValueError:
+            return dict.fromkeys(names) | {"seeds": 0, "verdict": "of other images"}
+        by_image = np.mean([other.log_p - one.log_p for one, other in both], axis=0)
+        difference, se = float(by_image.mean()), float(standard_error(by_image))
+    else:
+        difference = mean(one.row["nll"] - other.row["nll"] for one, other in pairs)
+        errors = [[found.row["nll_se"] for found in pair] for pair in pairs]
+        se = mean(hypot(*pair) for pair in errors)
+    units = [
+        sum(one.row["active_units"]) - sum(other.row["active_units"])
+        for one, other in pairs
     ]
+    nll = [[found.row["nll"] for found in cell.values()] for cell in (lower, higher)]
     apart = max(nll[0]) < min(nll[1]) or max(nll[1]) < min(nll[0])
     verdict = "holds" if difference < 0 else "reversed"
     if abs(difference) <= ERRORS * se or not apart:
         verdict = "undecided"
     return {
-        **dict(zip(names, (float(difference), float(se), mean(units)))),
+        **dict(zip(names, (difference, se, paired, mean(units)))),
         "seeds": len(seeds),
         "verdict": verdict,
     }
+
+
+def better_known(outcome, before):
+    """``before``, what `ordering` once said of the same NLLs when it could pair images;
+    else ``outcome``, which could not, or is of others.
+    """
+    if outcome["paired"] is False and before and before["paired"]:
+        if outcome["seeds"] == before["seeds"] and isclose(
+            outcome["difference"], before["difference"], abs_tol=1e-9
+        ):
+            return {name: before[name] for name in outcome}
+    return outcome
 
 
 def words_of(cell):

@@ -5,17 +5,32 @@ from pathlib import Path
 import numpy as np
 
 from .. import plots
-from ..engine.files import columns_of, write_json, write_text
+from ..engine.files import columns_of, read_json, write_json, write_text
 from ..presets import PRESETS
-from .findings import ERRORS, Result, claims, find, ordering, row_of, seeds_of, words_of
+from .findings import (
+    ERRORS,
+    Measured,
+    Result,
+    better_known,
+    claims,
+    find,
+    ordering,
+    row_of,
+    seeds_of,
+    words_of,
+)
 from .notes import UNITS, read_notes
 from .tables import WEIGHTS, select
 
 SAMPLES = 50  # in a model's picture
+OF_GROUP = ("learning_curves", "units_over_epochs", "active_units", "bound_against_k")
 
 
 def write_report(table, out, to):
     """Write a table's page, its rows and its pictures.
+
+    In a folder that is not the runs' own, what it knows of other runs stays: their
+    rows, and the pictures that would lack them.
 
     Parameters
     ----------
@@ -31,34 +46,67 @@ def write_report(table, out, to):
     """
     out, to = Path(out), Path(to)
     to.mkdir(parents=True, exist_ok=True)
-    rows, orderings, pictures = [], [], []
+    path, rows, orderings, pictures = to / f"{table}.json", [], [], []
+    elsewhere = path.exists() and to.parent.resolve() != out.resolve()
+    known, before = known_rows(path) if elsewhere else ({}, {})
     for preset in PRESETS:
-        if not (out / preset).is_dir():
+        measured = {}  # cell -> seed -> Measured
+        if not (out / preset).is_dir() and preset not in {key[1] for key in known}:
             continue
-        results = {}  # cell -> seed -> Result
         for cell in select(table, ["*"]):
-            results[cell] = {}
-            for seed in seeds_of(out, preset, cell):
-                found = find(cell, preset, seed, out)
-                if isinstance(found, Result):
-                    results[cell][seed] = found
-                rows.append(row_of(cell, preset, seed, found))
+            measured[cell], here = {}, seeds_of(out, preset, cell)
+            there = {key[2] for key in known if key[:2] == (cell.name, preset)}
+            for seed in sorted(here | there) or [0]:
+                found = find(cell, preset, seed, out) if seed in here else "not begun"
+                row = row_of(cell, preset, seed, found)
+                if seed not in here and seed in there:
+                    row = known[cell.name, preset, seed]
+                if row["nll"] is not None:
+                    result = found if isinstance(found, Result) else None
+                    measured[cell][seed] = Measured(row, result)
+                rows.append(row)
         for claim, *cells in claims(table):
-            outcome = ordering(*(results[cell] for cell in cells))
+            outcome = ordering(*(measured[cell] for cell in cells))
+            outcome = better_known(outcome, before.get((claim, preset)))
             names = dict(zip(("lower", "higher"), (cell.name for cell in cells)))
             orderings.append({"claim": claim, "preset": preset} | names | outcome)
-        pictures += draw(preset, results, to)
-    write_json(to / f"{table}.json", {"rows": rows, "orderings": orderings})
+        pictures += draw(preset, measured, to)
+    write_json(path, {"rows": rows, "orderings": orderings})
     page = page_of(table, rows, orderings, pictures)
     write_text(to / "table.md", page)
     return page
 
 
-def draw(preset, results, to):
-    """The pictures of a preset's cells that are there, by their first seed: the names
-    of the files.
+def known_rows(path):
+    """What an earlier page has measured: (cell, preset, seed) -> row, and (claim,
+    preset) -> outcome.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged; it names the file.
     """
-    first = {cell: found[min(found)] for cell, found in results.items() if found}
+    page = read_json(path)
+    try:
+        rows = {
+            (row["cell"], row["preset"], row["seed"]): row
+            for row in page["rows"]
+            if row["nll"] is not None
+        }
+        outcomes = {
+            (entry["claim"], entry["preset"]): entry for entry in page["orderings"]
+        }
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not the rows of a table ({error!r})") from error
+    return rows, outcomes
+
+
+def draw(preset, measured, to):
+    """The pictures of a preset's cells that are measured, by their first seed: the
+    names of the files. Where a run is not here they are not drawn, but those that are
+    there stay.
+    """
+    first = {cell: found[min(found)] for cell, found in measured.items() if found}
     groups = {}  # what is drawn together: name -> cells
     for cell in first:
         start = cell.origin or cell
@@ -67,34 +115,33 @@ def draw(preset, results, to):
         groups.setdefault(f"{preset}-{name}", []).append(cell)
     names = []
     for group, cells in groups.items():
-        evaluations = {words_of(cell): first[cell].evaluation for cell in cells}
-        histories = {
-            words_of(cell): counted_on(first[cell].run, first[cell].run.history)
-            for cell in cells
-        }
-        watched = {
-            cell: read_notes(first[cell].run.folder / UNITS, columns_of)
-            for cell in cells
-        }
-        units = {
-            words_of(cell): counted_on(first[cell].run, columns)
-            for cell, columns in watched.items()
-            if "epoch" in columns
-        }
-        for name, what in (
-            ("learning_curves", histories),
-            ("units_over_epochs", units),
-            ("active_units", evaluations),
-            ("bound_against_k", evaluations),
-        ):
-            if what:
-                names.append(f"{group}-{name}.png")
-                getattr(plots, name)(what, to / names[-1])
+        if all(first[cell].result for cell in cells):
+            draw_group(
+                {words_of(cell): first[cell].result for cell in cells}, to / group
+            )
+        names += [f"{group}-{name}.png" for name in OF_GROUP]
     for cell, found in first.items():
         names.append(f"{preset}-{cell.name}-samples.png")
-        rng = np.random.default_rng(0)
-        plots.samples(found.run.model, to / names[-1], rng, SAMPLES)
-    return names
+        if found.result:
+            rng = np.random.default_rng(0)
+            plots.samples(found.result.run.model, to / names[-1], rng, SAMPLES)
+    return [name for name in names if (to / name).exists()]
+
+
+def draw_group(results, path):
+    """The pictures of `OF_GROUP`, of a few cells by their names; ``path`` is what the
+    files' names begin with.
+    """
+    histories, units = {}, {}
+    for words, found in results.items():
+        histories[words] = counted_on(found.run, found.run.history)
+        watched = read_notes(found.run.folder / UNITS, columns_of)
+        if "epoch" in watched:
+            units[words] = counted_on(found.run, watched)
+    evaluations = {words: found.evaluation for words, found in results.items()}
+    for name, what in zip(OF_GROUP, (histories, units, evaluations, evaluations)):
+        if what:
+            getattr(plots, name)(what, Path(f"{path}-{name}.png"))
 
 
 def counted_on(run, columns):
@@ -135,8 +182,9 @@ def page_of(table, rows, orderings, pictures):
         "## What the paper found",
         "",
         "The difference of two NLLs, with its standard error over images, which are"
-        " paired, and the same difference of active units. Undecided: within"
-        f" {ERRORS} standard errors, or within the spread of the seeds.",
+        " paired unless the runs are on two machines, and the same difference of active"
+        f" units. Undecided: within {ERRORS} standard errors, or within the spread of"
+        " the seeds.",
         "",
         "| claim | preset | difference | s.e. | active units | seeds | verdict |",
         "|---|---|---|---|---|---|---|",
@@ -144,7 +192,8 @@ def page_of(table, rows, orderings, pictures):
     for entry in orderings:
         lines.append(
             f"| {entry['claim']} | {entry['preset']} |"
-            f" {shown(entry['difference'], '+.2f')} | {shown(entry['se'], '.3f')} |"
+            f" {shown(entry['difference'], '+.2f')} | {shown(entry['se'], '.3f')}"
+            f"{' (unpaired)' if entry['paired'] is False else ''} |"
             f" {shown(entry['active_units_difference'], '+g')} | {entry['seeds']} |"
             f" {entry['verdict']} |"
         )
