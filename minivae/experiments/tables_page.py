@@ -23,6 +23,7 @@ from .notes import UNITS, read_notes
 from .tables import WEIGHTS, select
 
 SAMPLES = 50  # in a model's picture
+NUMBERS = ("nll", "nll_se", "difference")
 OF_GROUP = ("learning_curves", "units_over_epochs", "active_units", "bound_against_k")
 
 
@@ -54,15 +55,14 @@ def write_report(table, out, to):
         if not (out / preset).is_dir() and preset not in {key[1] for key in known}:
             continue
         for cell in select(table, ["*"]):
-            measured[cell], here = {}, seeds_of(out, preset, cell)
-            there = {key[2] for key in known if key[:2] == (cell.name, preset)}
-            for seed in sorted(here | there) or [0]:
-                found = find(cell, preset, seed, out) if seed in here else "not begun"
-                row = row_of(cell, preset, seed, found)
-                if seed not in here and seed in there:
-                    row = known[cell.name, preset, seed]
+            measured[cell] = {}
+            seeds = {key[2] for key in known if key[:2] == (cell.name, preset)}
+            for seed in sorted(seeds | seeds_of(out, preset, cell)) or [0]:
+                found = find(cell, preset, seed, out)
+                row, result = row_of(cell, preset, seed, found), found
+                if not isinstance(found, Result):
+                    row, result = row | known.get((cell.name, preset, seed), {}), None
                 if row["nll"] is not None:
-                    result = found if isinstance(found, Result) else None
                     measured[cell][seed] = Measured(row, result)
                 rows.append(row)
         for claim, *cells in claims(table):
@@ -86,17 +86,17 @@ def known_rows(path):
     ValueError
         If the file is damaged; it names the file.
     """
-    page = read_json(path)
+    page, rows = read_json(path), {}
     try:
-        rows = {
-            (row["cell"], row["preset"], row["seed"]): row
-            for row in page["rows"]
-            if row["nll"] is not None
-        }
+        for row in page["rows"]:
+            if row["nll"] is not None:
+                for name in NUMBERS:  # one that is infinite is a text
+                    row[name] = None if row[name] is None else float(row[name])
+                rows[row["cell"], row["preset"], row["seed"]] = row
         outcomes = {
             (entry["claim"], entry["preset"]): entry for entry in page["orderings"]
         }
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not the rows of a table ({error!r})") from error
     return rows, outcomes
 
