@@ -17,12 +17,13 @@ FEW = {
     "warm": {"stages": recipes.warmed_up(4e-3, epochs=2)},
     "averaged": {"average": 0.5},
     "batch 30, rate 0.1": {"batch": 30, "learning_rate": 0.1},
+    "in two": {"stages": [(1, 0.01)], "then": {"stages": [(2, 0.02)], "batch": 30}},
 }
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """Sixty images, four recipes of two epochs, one job at a time in this process."""
+    """Sixty images, five recipes of two epochs, one job at a time in this process."""
     images = np.random.default_rng(0).random((60, 784), np.float32) ** 4
     data = Dataset(images[:40], None, None, None, validation_images=images[40:])
 
@@ -52,9 +53,9 @@ def test_recipes(small, tmp_path, capsys, monkeypatch):
     table = (tmp_path / "table.md").read_text()
     assert table in capsys.readouterr().out
     rows = json.loads((tmp_path / "recipes.json").read_text())["rows"]
-    assert len(rows) == 4 * 2 * 2
+    assert len(rows) == 5 * 2 * 2
     runs = [mv.load_run(path.parent) for path in tmp_path.glob("*/checkpoint.npz")]
-    assert len(runs) == 16 and {run.config["images"] for run in runs} == {40}
+    assert len(runs) == 20 and {run.config["images"] for run in runs} == {40}
     means = {
         name: np.mean([row["nll"] for row in rows if row["recipe"] == name])
         for name in FEW
@@ -71,6 +72,44 @@ def test_recipes(small, tmp_path, capsys, monkeypatch):
     assert row["nll"] == mv.evaluate(averaged.averaged(), images, 3).nll
     monkeypatch.setattr(recipes, "train", None)
     assert cli.main(command) == 0  # nothing is trained twice
+    for path in tmp_path.glob("*/evaluation.json"):
+        path.unlink()  # nor where the runs are on another machine
+    assert cli.main(command) == 0
+    again = json.loads((tmp_path / "recipes.json").read_text())["rows"]
+    assert again == rows and (tmp_path / "table.md").read_text() == table
+    monkeypatch.setitem(FEW, "averaged", {"average": 0.6})  # which is another recipe
+    assert cli.main(command) != 0
+    kept = json.loads((tmp_path / "recipes.json").read_text())["rows"]
+    assert kept == [row for row in rows if row["recipe"] != "averaged"]
+
+
+def test_a_second_run_begins_where_the_first_ended(small, tmp_path):
+    recipes.train_recipe(tmp_path, "in two", "iwae-5", 1)
+    first, second = (mv.load_run(tmp_path / name) for name in ("first", "."))
+    assert second.config["origin"]["parameters"] == first.model.params.digest()
+    assert first.config["stages"], first.config["batch"] == ([[1, 0.01]], 100)
+    assert second.config["stages"], second.config["batch"] == ([[2, 0.02]], 30)
+    assert len(second.history["epoch"]) == 2
+    seconds = sum(first.history["seconds"]) + sum(second.history["seconds"])
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    assert found["training_seconds"] == pytest.approx(seconds)
+
+
+def test_other_starts(small, monkeypatch):
+    images = recipes.load("mnist", validation=10_000).train_images
+    monkeypatch.setitem(FEW, "halved", {"weights": 0.5})
+    monkeypatch.setitem(FEW, "no bias", {"output_bias": 0.0})
+    base, halved, no_bias = (
+        recipes.start_of(name, images, 0).params
+        for name in ("base", "halved", "no bias")
+    )
+    assert base["p1.logits.b"].any() and not no_bias["p1.logits.b"].any()
+    for name, array in base.items():
+        factor = 0.5 if name.endswith(".W") else 1
+        np.testing.assert_array_equal(halved[name], factor * array)
+        if name != "p1.logits.b":
+            np.testing.assert_array_equal(no_bias[name], array)
+    assert recipes.parts_of("halved") == recipes.parts_of("base") == [recipes.BASE]
 
 
 def test_a_recipe_that_fails_is_an_exit_code(small, tmp_path, capsys, monkeypatch):

@@ -5,7 +5,9 @@ The preset fast is what came out of it. A recipe's figure is the mean of a VAE's
 IWAE's validation NLL, so that it favours neither.
 """
 
+import json
 from functools import partial
+from itertools import product
 from math import cos, pi
 from pathlib import Path
 from statistics import mean
@@ -17,7 +19,7 @@ from ..engine.files import read_json, write_json, write_text
 from ..evaluation import evaluate
 from ..model import VAE
 from ..training import train
-from .common import check_row
+from .common import check_row, read_rows
 from .pool import Job, processes, run_jobs
 from .progress import progress_of
 from .tables import epochs_of
@@ -25,6 +27,8 @@ from .tables import epochs_of
 OBJECTIVES = {"vae-1": ("elbo", 1), "iwae-5": ("iwae", 5)}
 SEEDS, VALIDATION, WEIGHTS = (0, 1), 10_000, 500
 COLUMNS = {"nll": float, "active_units": list, "training_seconds": float}
+OF_ROWS = {"recipe": str, "changes": dict, "model": str, "seed": int, "nll": float}
+OF_ROWS |= {"active_units": int, "seconds": float}
 BASE = {
     "estimator": "dreg",
     "epochs": 30,
@@ -35,17 +39,22 @@ BASE = {
 }
 
 
+def by_epoch(peak, epochs=30):
+    """Stages of an epoch each: a cosine from ``peak`` to zero."""
+    return [(1, peak * (1 + cos(pi * (e + 0.5) / epochs)) / 2) for e in range(epochs)]
+
+
 def warmed_up(peak, epochs=30, rising=3):
-    """Stages of an epoch each: a cosine from ``peak`` to zero, whose first epochs rise
-    to it.
-    """
-    rates = [peak * (1 + cos(pi * (e + 0.5) / epochs)) / 2 for e in range(epochs)]
+    """`by_epoch`, whose first epochs rise to it."""
     return [
-        (1, min(rate, peak * (e + 1) / (rising + 1))) for e, rate in enumerate(rates)
+        (1, min(rate, peak * (e + 1) / (rising + 1)))
+        for e, (_, rate) in enumerate(by_epoch(peak, epochs))
     ]
 
 
-# name -> what differs from BASE
+# name -> what differs from BASE. Besides arguments of `minivae.train`: "weights", by
+# which the initial ones are multiplied; "output_bias", if not the mean image's; "then",
+# what differs in a second run, which begins where the first ends, with a fresh Adam
 RECIPES = {
     "base": {},
     "rate 1e-3": {"learning_rate": 1e-3},
@@ -67,7 +76,17 @@ RECIPES = {
         epochs=100, batch=20, learning_rate=1.5e-3
     ),
     "328 epochs, batch 50": {"epochs": 328, "batch": 50},  # the preset fast
+    "initial weights halved": {"weights": 0.5},
+    "initial weights doubled": {"weights": 2.0},
+    "initial output bias zero": {"output_bias": 0.0},
+    "a fresh Adam for the last ten epochs": dict(
+        stages=by_epoch(2e-3)[:20], then={"stages": by_epoch(2e-3)[20:]}
+    ),
+    "a fresh Adam and batch 400 for the last ten epochs": dict(
+        stages=by_epoch(2e-3)[:20], then={"stages": by_epoch(2e-3)[20:], "batch": 400}
+    ),
 }
+OF_THE_START = ("weights", "output_bias")
 
 
 def reproduce_recipes(folder):
@@ -76,21 +95,21 @@ def reproduce_recipes(folder):
 
     Trained on all but the last 10,000 training images, and measured on those. Each run
     is a run folder of its own below ``folder``; recipes.json and table.md are written
-    from those that are done, after Ctrl-C, too.
+    from those that are done, after Ctrl-C, too. What recipes.json has is done.
 
     Returns
     -------
     table : str
     """
     folder, jobs, runs = Path(folder), {}, {}
-    for seed in SEEDS:
-        for recipe in RECIPES:
-            for model in OBJECTIVES:
-                name = f"{recipe}, {model}, seed {seed}"
-                path = folder_of(folder, recipe, model, seed)
-                jobs[name] = Job(train_recipe, (path, recipe, model, seed))
-                runs[name] = path, epochs_of(settings_of(recipe))
-    results_in(folder)  # a damaged one is met before the work, not after it
+    # a damaged result is met here, before the work and not after it
+    done = {(row["recipe"], row["model"], row["seed"]) for row in results_in(folder)}
+    for seed, recipe, model in product(SEEDS, RECIPES, OBJECTIVES):
+        if (recipe, model, seed) not in done:
+            name = f"{recipe}, {model}, seed {seed}"
+            path = folder_of(folder, recipe, model, seed)
+            jobs[name] = Job(train_recipe, (path, recipe, model, seed))
+            runs[name] = path, epochs_of(parts_of(recipe)[-1])
     with progress_of(runs) as watch:
         try:
             failed = run_jobs(jobs, partial(processes, 2, 1), 1, watch)
@@ -106,47 +125,72 @@ def folder_of(folder, recipe, model, seed):
     return folder / f"{recipe.replace(', ', '-').replace(' ', '-')}-{model}-seed{seed}"
 
 
-def settings_of(recipe):
-    """The arguments of `minivae.train`; stages say the epochs and the rates, too."""
+def parts_of(recipe):
+    """The arguments of `minivae.train`, for each of a recipe's runs, one or two; stages
+    say the epochs and the rates, too.
+    """
     settings = BASE | RECIPES[recipe]
-    if "stages" in settings:
-        for name in ("epochs", "learning_rate", "schedule"):
-            settings.pop(name)
-    return settings
+    then = settings.pop("then", None)
+    parts = [settings] if then is None else [settings, settings | then]
+    for settings in parts:
+        for name in OF_THE_START:
+            settings.pop(name, None)
+        if "stages" in settings:
+            for name in ("epochs", "learning_rate", "schedule"):
+                settings.pop(name)
+    return parts
+
+
+def start_of(recipe, images, seed):
+    """The model before its training."""
+    model = VAE(784, rng=np.random.default_rng(seed), x_mean=images.mean(axis=0))
+    changes, bias = RECIPES[recipe], model.params["p1.logits.b"]
+    bias[...] = changes.get("output_bias", bias)
+    for name, array in model.params.items():
+        if name.endswith(".W"):
+            array *= changes.get("weights", 1)
+    return model
 
 
 def train_recipe(folder, recipe, model, seed):
     """Train a model by a recipe, and measure it, each unless it is done."""
     if (folder / "evaluation.json").exists():
         return
-    data = load("mnist", validation=VALIDATION)
-    rng, images = np.random.default_rng(seed), data.train_images
-    settings = settings_of(recipe)
-    bound, k = OBJECTIVES[model]
-    run = train(
-        VAE(784, rng=rng, x_mean=images.mean(axis=0)), images, bound, k, seed=seed,
-        folder=folder, data=data, progress=False, **settings,
-    )  # fmt: skip
-    trained = run.averaged() if "average" in settings else run.model
+    data, seconds = load("mnist", validation=VALIDATION), 0.0
+    images, parts = data.train_images, parts_of(recipe)
+    trained = start_of(recipe, images, seed)
+    for settings, place in zip(parts, [folder / "first", folder][-len(parts) :]):
+        run = train(
+            trained, images, *OBJECTIVES[model], seed=seed, folder=place, data=data,
+            progress=False, **settings,
+        )  # fmt: skip
+        trained = run.averaged() if "average" in settings else run.model
+        seconds += sum(run.history["seconds"])
     result = evaluate(trained, data.validation_images, WEIGHTS, progress=False)
-    seconds = {"training_seconds": sum(run.history["seconds"])}
-    write_json(folder / "evaluation.json", result.summary() | seconds)
+    found = result.summary() | {"training_seconds": seconds}
+    write_json(folder / "evaluation.json", found)
 
 
 def results_in(folder):
-    """The rows of recipes.json, from the runs that are done."""
-    rows = []
-    for recipe, changes in RECIPES.items():
-        for seed in SEEDS:
-            for model in OBJECTIVES:
-                path = folder_of(folder, recipe, model, seed) / "evaluation.json"
-                if path.exists():
-                    result = read_json(path)
-                    check_row(path, "it", result, COLUMNS)
-                    row = {"recipe": recipe, "changes": changes, "model": model}
-                    row |= {"seed": seed, "nll": result["nll"]}
-                    row |= {"active_units": result["active_units"][0]}
-                    rows.append(row | {"seconds": result["training_seconds"]})
+    """The rows of recipes.json: of the runs that are done, and what it has of others,
+    whose folders are elsewhere.
+    """
+    rows, known = [], {}
+    for row in read_rows(folder / "recipes.json", OF_ROWS):
+        changes = json.dumps(RECIPES.get(row["recipe"]))  # a list has become of a tuple
+        if json.dumps(row["changes"]) == changes:
+            known[row["recipe"], row["model"], row["seed"]] = row
+    for recipe, seed, model in product(RECIPES, SEEDS, OBJECTIVES):
+        path = folder_of(folder, recipe, model, seed) / "evaluation.json"
+        if path.exists():
+            result = read_json(path)
+            check_row(path, "it", result, COLUMNS)
+            row = {"recipe": recipe, "changes": RECIPES[recipe], "model": model}
+            row |= {"seed": seed, "nll": result["nll"]}
+            row |= {"active_units": result["active_units"][0]}
+            known[recipe, model, seed] = row | {"seconds": result["training_seconds"]}
+        if (recipe, model, seed) in known:
+            rows.append(known[recipe, model, seed])
     return rows
 
 
