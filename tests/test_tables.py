@@ -376,6 +376,7 @@ def results(*log_ps, units=(3,)):
     for seed, log_p in enumerate(log_ps):
         result = findings.Result(None, evaluation(log_p, units))
         row = {"nll": result.evaluation.nll, "nll_se": 1.0, "active_units": [*units]}
+        row["images"] = len(log_p)
         found[seed] = findings.Measured(row, result)
     return found
 
@@ -442,6 +443,8 @@ def test_images_of_runs_elsewhere_are_not_paired():
         paired | {"seeds": 2},
     ):
         assert findings.better_known(unpaired, before) == unpaired
+    fewer = findings.ordering(lower, elsewhere(results(x[:9])))
+    assert fewer["verdict"] == "of other images" and fewer["seeds"] == 0
     other = findings.ordering(lower, results(x - 2))
     assert findings.better_known(other, paired) == other
 

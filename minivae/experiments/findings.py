@@ -204,15 +204,15 @@ def ordering(lower, higher):
     outcome : dict
         "difference", the lower NLL less the higher one, a mean over the seeds that both
         have, which is negative if the paper is right; its standard error "se" over
-        images, which are "paired" if both runs are here, or it is ten times as large;
-        the same difference of active units; and the "verdict". That is "undecided"
-        within two standard errors, and where an NLL of one cell lies among those of the
-        other.
+        images; whether these are "paired", as they are if both runs are here; the same
+        difference of active units; and the "verdict". That is "undecided" within two
+        standard errors, and where an NLL of one cell lies among those of the other.
     """
     seeds = sorted(lower.keys() & higher.keys())
     names = ("difference", "se", "paired", "active_units_difference")
+    nothing = dict.fromkeys(names) | {"seeds": 0}
     if not seeds:
-        return dict.fromkeys(names) | {"seeds": 0, "verdict": "not run"}
+        return nothing | {"verdict": "not run"}
     pairs = [(lower[seed], higher[seed]) for seed in seeds]
     paired = all(found.result for pair in pairs for found in pair)
     if paired:
@@ -221,10 +221,12 @@ def ordering(lower, higher):
             for one, other in both:
                 one.paired_difference(other)
         except ValueError:
-            return dict.fromkeys(names) | {"seeds": 0, "verdict": "of other images"}
+            return nothing | {"verdict": "of other images"}
         by_image = np.mean([other.log_p - one.log_p for one, other in both], axis=0)
         difference, se = float(by_image.mean()), float(standard_error(by_image))
     else:
+        if any(one.row["images"] != other.row["images"] for one, other in pairs):
+            return nothing | {"verdict": "of other images"}
         difference = mean(one.row["nll"] - other.row["nll"] for one, other in pairs)
         errors = [[found.row["nll_se"] for found in pair] for pair in pairs]
         se = mean(hypot(*pair) for pair in errors)
