@@ -123,7 +123,8 @@ def run(args):
     Rainforth et al. (2018) and on an MNIST model. estimators: the same model trained by
     each estimator. sparse: the sparse backward against the dense one, by NLL and time.
     truth: the NLL of two latent units against quadrature.
-    recipes: how the preset fast was found, by validation NLL.
+    recipes: how the preset fast was found, by validation NLL. departures: what the
+    released code of Burda et al. does otherwise than their text, and what it changes.
 
     Of a run that is trained, --run: measures, NLL without its inactive units, on
     training images, and by annealing; refit, its bounds when the encoder alone is

@@ -2,6 +2,7 @@
 measures, writes its raw numbers, table and picture there, and returns the table.
 """
 
+from .departures import reproduce_departures
 from .estimators import reproduce_estimators
 from .kl_weight import reproduce_kl_weight
 from .measures import reproduce_measures
@@ -17,6 +18,7 @@ EXPERIMENTS = {
     "estimators": reproduce_estimators,
     "sparse": reproduce_sparse,
     "recipes": reproduce_recipes,
+    "departures": reproduce_departures,
     "truth": reproduce_truth,
     "museum": reproduce_museum,
     "kl-weight": reproduce_kl_weight,

@@ -1,0 +1,159 @@
+"""What the code of Burda et al. does otherwise than their text, one thing at a time.
+
+The text is the preset burda (chapter 30). The code: github.com/yburda/iwae.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..adam import Adam
+from ..data import load
+from ..engine import noise
+from ..engine.files import write_json, write_text
+from ..engine.objective import resolve
+from ..engine.report import progress_bar, say
+from ..evaluation import evaluate
+from ..kernels.compile import jit
+from ..model import VAE
+from ..presets import PRESETS
+from ..settings import check_settings
+from ..training import Training, step_gradient, take_step
+from .common import read_rows
+
+STAGES = PRESETS["burda"]["stages"][:5]  # 121 of the 3,280 epochs
+VALIDATION, WEIGHTS, SEED, LAST = 10_000, 500, 0, 10
+COLUMNS = {"departure": str, "bound": float, "nll": float, "active_units": int}
+DEPARTURES = {
+    "none": {},
+    "Adam of the code: the last three": {"beta1": 0.99, "v": 1.0, "stale": True},
+    "images never reshuffled": {"reshuffled": False},
+    "matrices of one shape start alike": {"alike": True},
+    "epsilon of 1e-4 for the mean gradient": {"epsilon": 1e-4},
+    "beta_1 of 0.99": {"beta1": 0.99},
+    "second moment from one": {"v": 1.0},
+    "moments from before their update": {"stale": True},
+}
+
+
+def reproduce_departures(folder, progress=True):
+    """The one-layer VAE of MNIST, k = 1, by the first stages of the preset burda, with
+    one departure of `DEPARTURES` at a time.
+
+    Trained on all but the last 10,000 training images, and measured on those. After
+    Ctrl-C what is done of departures.json is kept, to the departure.
+
+    Returns
+    -------
+    table : str
+    """
+    folder, data = Path(folder), load("mnist", validation=VALIDATION)
+    path = folder / "departures.json"
+    rows = read_rows(path, COLUMNS)
+    done = {row["departure"] for row in rows}
+    for departure in [name for name in DEPARTURES if name not in done]:
+        row = {"departure": departure} | measured(departure, data, progress)
+        say(f"{departure}: {row['nll']:.2f}")
+        rows = [*rows, row]
+        write_json(path, {"rows": rows})
+    table = departures_table(rows)
+    write_text(folder / "table.md", table)
+    return table
+
+
+def measured(departure, data, progress):
+    """Train a model, and measure it: a row without its name."""
+    model, bounds = trained(departure, data.train_images, progress)
+    result = evaluate(model, data.validation_images, WEIGHTS, progress=progress)
+    return {
+        "bound": float(np.mean(bounds[-LAST:])),
+        "nll": result.nll,
+        "active_units": result.active_units[0],
+    }
+
+
+def trained(departure, images, progress):
+    """The model, and the mean bound of each epoch."""
+    changes, preset = DEPARTURES[departure], PRESETS["burda"]
+    model = VAE(784, rng=np.random.default_rng(SEED), x_mean=images.mean(axis=0))
+    if changes.get("alike"):
+        start_alike(model)
+    settings = check_settings(
+        model,
+        **{"bound": "elbo", "k": 1, "estimator": "reparam", "options": {}},
+        **{"backward": "all", "tau": 0.1, "schedule": "constant", "average": None},
+        **{"epochs": None, "learning_rate": None, "stages": STAGES},
+        **{"batch": preset["batch"], "binarization": None, "seed": SEED},
+        epsilon=changes.get("epsilon", preset["epsilon"]),
+    )
+    adam = (StaleAdam if changes.get("stale") else Adam)(
+        model.params, beta1=changes.get("beta1", 0.9), epsilon=settings.epsilon
+    )
+    # of a sum over the batch, where ours is of a mean
+    adam.v.vector[...] = changes.get("v", 0.0) / settings.batch**2
+    objective = resolve(model, 1, "elbo", "reparam", {})
+    training = Training(model, images, settings, objective, adam, state={})
+    epochs, bounds = range(1, 1 + len(settings.peaks)), []
+    for epoch in progress_bar(epochs, desc=departure, unit="epoch", show=progress):
+        order_of = epoch if changes.get("reshuffled", True) else 1
+        order = noise.generator(SEED, order_of, 0).permutation(len(images))
+        values = []
+        for step in range(training.steps):
+            indices = order[step * settings.batch : (step + 1) * settings.batch]
+            value, grads = step_gradient(training, indices, epoch, step + 1)
+            take_step(training, grads, settings.peaks[epoch - 1])
+            values.append(value)
+        bounds.append(float(np.mean(values)))
+    return model, bounds
+
+
+def start_alike(model):
+    """Draw each matrix with the same seed: those of one shape are the same."""
+    for name, W in model.params.items():
+        if name.endswith(".W"):
+            limit = np.sqrt(6 / sum(W.shape))  # Glorot's
+            W[...] = np.random.default_rng(SEED).uniform(-limit, limit, W.shape)
+
+
+class StaleAdam(Adam):
+    """Adam that takes each step with the moments from before their update."""
+
+    def step(self, grads):
+        self.t += 1
+        rate = self.learning_rate / (1 - self.beta1**self.t)
+        numbers = rate, 1 - self.beta2**self.t, self.beta1, self.beta2, self.epsilon
+        vectors = self.params.vector, grads.vector, self.m.vector, self.v.vector
+        step_before_update(*vectors, *map(vectors[0].dtype.type, numbers))
+        return True
+
+
+@jit
+def step_before_update(p, g, m, v, rate, correction, beta1, beta2, epsilon):
+    """`minivae.kernels.adam.adam_numba`, whose first two lines come last."""
+    one = p.dtype.type(1)
+    for i in range(p.size):
+        p[i] += rate * m[i] / (np.sqrt(v[i] / correction) + epsilon)
+        m[i] = beta1 * m[i] + (one - beta1) * g[i]
+        v[i] = beta2 * v[i] + (one - beta2) * g[i] * g[i]
+
+
+def departures_table(rows):
+    """A row for each departure, as Markdown."""
+    epochs = sum(epochs for epochs, _ in STAGES)
+    lines = [
+        f"VAE, k = 1, the first {epochs} epochs of the preset burda; the bound is that"
+        f" of the last {LAST} epochs in training, the NLL that of the {VALIDATION:,}"
+        f" validation images with {WEIGHTS} weights",
+        "",
+        "| departure | bound | NLL | less none | active units |",
+        "|---|---|---|---|---|",
+    ]
+    by_name = {row["departure"]: row for row in rows}
+    for name in DEPARTURES:
+        row = by_name[name]
+        less = row["nll"] - by_name["none"]["nll"]
+        lines.append(
+            f"| {name} | {row['bound']:.2f} | {row['nll']:.2f} | {less:+.2f} |"
+            f" {row['active_units']} |"
+        )
+    return "\n".join(lines)
