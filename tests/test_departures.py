@@ -1,0 +1,92 @@
+"""What the released code does otherwise, in small."""
+
+import json
+
+import numpy as np
+import pytest
+
+import minivae as mv
+from minivae import cli
+from minivae.data import Dataset
+from minivae.engine.params import Params
+from minivae.experiments import departures
+
+IMAGES = np.random.default_rng(0).random((60, 784), np.float32) ** 4
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Sixty images, two stages of an epoch."""
+    data = Dataset(IMAGES[:50], None, None, None, validation_images=IMAGES[50:])
+    monkeypatch.setattr(departures, "load", lambda name, validation: data)
+    monkeypatch.setattr(departures, "STAGES", [(1, 1e-3), (1, 1e-4)])
+    monkeypatch.setattr(departures, "WEIGHTS", 3)
+
+
+def test_none_is_the_preset(small):
+    images = IMAGES[:50]
+    model, bounds = departures.trained("none", images, progress=False)
+    same = mv.VAE(784, rng=0, x_mean=images.mean(axis=0))
+    preset = mv.PRESETS["burda"] | {"stages": departures.STAGES}
+    run = mv.train(same, images, "elbo", 1, **preset, progress=False)
+    np.testing.assert_array_equal(model.params.vector, same.params.vector)
+    # its last batch has ten images, of which the mean of a run knows
+    assert bounds == pytest.approx(run.history["bound"], rel=0.05)
+
+
+def test_departures(small, tmp_path, capsys, monkeypatch):
+    command = ["reproduce", "departures", "--out", str(tmp_path)]
+    assert cli.main(command) == 0
+    table = (tmp_path / "table.md").read_text()
+    assert table in capsys.readouterr().out and table.count("\n| ") == 9
+    rows = json.loads((tmp_path / "departures.json").read_text())["rows"]
+    assert [row["departure"] for row in rows] == [*departures.DEPARTURES]
+    assert len({row["nll"] for row in rows}) == len(rows)  # each changes something
+    (line,) = (line for line in table.splitlines() if line.startswith("| beta_1"))
+    by_name = {row["departure"]: row["nll"] for row in rows}
+    less = by_name["beta_1 of 0.99"] - by_name["none"]
+    assert line.split(" | ")[3] == f"{less:+.2f}"
+    monkeypatch.setattr(departures, "measured", None)
+    assert cli.main(command) == 0  # nothing is trained twice
+
+
+def test_the_order_stays(small, monkeypatch):
+    orders, real = [], departures.step_gradient
+
+    def noted(training, indices, epoch, step):
+        orders.append((epoch, *indices))
+        return real(training, indices, epoch, step)
+
+    monkeypatch.setattr(departures, "step_gradient", noted)
+    for departure, same in (("none", False), ("images never reshuffled", True)):
+        orders.clear()
+        departures.trained(departure, IMAGES[:50], progress=False)
+        first, second = (
+            [order[1:] for order in orders if order[0] == epoch] for epoch in (1, 2)
+        )
+        assert (first == second) == same and len(first) == 3
+
+
+def test_stale_moments_against_the_formula():
+    rng = np.random.default_rng(0)
+    params = Params.of({"p": rng.standard_normal(5)}, np.float64)
+    adam = departures.StaleAdam(params, learning_rate=0.01, beta1=0.99, epsilon=1e-3)
+    adam.v.vector[...] = 0.25
+    p, m, v = params["p"].copy(), np.zeros(5), np.full(5, 0.25)
+    for t in range(1, 6):
+        g = rng.standard_normal(5)
+        m_hat, v_hat = m / (1 - 0.99**t), v / (1 - 0.999**t)
+        p += 0.01 * m_hat / (np.sqrt(v_hat) + 1e-3)
+        m, v = 0.99 * m + 0.01 * g, 0.999 * v + 0.001 * g**2
+        adam.step(Params.of({"p": g}, np.float64))
+        np.testing.assert_allclose(params["p"], p, rtol=1e-12)
+
+
+def test_matrices_that_start_alike():
+    model = mv.VAE(9, (4,), ((5, 5),), rng=3)
+    departures.start_alike(model)
+    params = model.params
+    np.testing.assert_array_equal(params["q1.mu.W"], params["q1.log_sigma.W"])
+    np.testing.assert_array_equal(params["q1.hidden2.W"], params["p1.hidden2.W"])
+    assert np.ptp(params["q1.mu.W"]) > 1 and not params["q1.mu.b"].any()
+    assert abs(params["q1.mu.W"]).max() < np.sqrt(6 / 9)
