@@ -81,14 +81,18 @@ def test_recipes(small, tmp_path, capsys, monkeypatch):
     assert cli.main(command) != 0
     kept = json.loads((tmp_path / "recipes.json").read_text())["rows"]
     assert kept == [row for row in rows if row["recipe"] != "averaged"]
+    monkeypatch.setattr(recipes, "BASE", recipes.BASE | {"batch": 50})
+    assert recipes.results_in(tmp_path) == []
 
 
 def test_a_second_run_begins_where_the_first_ended(small, tmp_path):
     recipes.train_recipe(tmp_path, "in two", "iwae-5", 1)
     first, second = (mv.load_run(tmp_path / name) for name in ("first", "."))
     assert second.config["origin"]["parameters"] == first.model.params.digest()
-    assert first.config["stages"], first.config["batch"] == ([[1, 0.01]], 100)
-    assert second.config["stages"], second.config["batch"] == ([[2, 0.02]], 30)
+    expected = ([[1, 0.01]], 100, 1), ([[2, 0.02]], 30, 3)
+    for run, settings in zip((first, second), expected):
+        config = run.config
+        assert (config["stages"], config["batch"], config["seed"]) == settings
     assert len(second.history["epoch"]) == 2
     seconds = sum(first.history["seconds"]) + sum(second.history["seconds"])
     found = json.loads((tmp_path / "evaluation.json").read_text())

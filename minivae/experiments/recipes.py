@@ -79,6 +79,7 @@ RECIPES = {
     "initial weights halved": {"weights": 0.5},
     "initial weights doubled": {"weights": 2.0},
     "initial output bias zero": {"output_bias": 0.0},
+    "a rate for each epoch": {"stages": by_epoch(2e-3)},
     "a fresh Adam for the last ten epochs": dict(
         stages=by_epoch(2e-3)[:20], then={"stages": by_epoch(2e-3)[20:]}
     ),
@@ -159,11 +160,12 @@ def train_recipe(folder, recipe, model, seed):
     data, seconds = load("mnist", validation=VALIDATION), 0.0
     images, parts = data.train_images, parts_of(recipe)
     trained = start_of(recipe, images, seed)
-    for settings, place in zip(parts, [folder / "first", folder][-len(parts) :]):
-        run = train(
-            trained, images, *OBJECTIVES[model], seed=seed, folder=place, data=data,
-            progress=False, **settings,
-        )  # fmt: skip
+    places = [folder / "first", folder][-len(parts) :]
+    for settings, place in zip(parts, places):
+        # a second run has noise of its own
+        how = {"seed": seed + len(SEEDS) * (place != places[0]), "folder": place}
+        how |= {"data": data, "progress": False} | settings
+        run = train(trained, images, *OBJECTIVES[model], **how)
         trained = run.averaged() if "average" in settings else run.model
         seconds += sum(run.history["seconds"])
     result = evaluate(trained, data.validation_images, WEIGHTS, progress=False)
@@ -175,10 +177,11 @@ def results_in(folder):
     """The rows of recipes.json: of the runs that are done, and what it has of others,
     whose folders are elsewhere.
     """
-    rows, known = [], {}
-    for row in read_rows(folder / "recipes.json", OF_ROWS):
-        changes = json.dumps(RECIPES.get(row["recipe"]))  # a list has become of a tuple
-        if json.dumps(row["changes"]) == changes:
+    rows, known, path = [], {}, folder / "recipes.json"
+    for row in read_rows(path, OF_ROWS):
+        # by their JSON, since there a list has become of a tuple
+        was = read_json(path).get("base"), row["changes"]
+        if json.dumps(was) == json.dumps((BASE, RECIPES.get(row["recipe"]))):
             known[row["recipe"], row["model"], row["seed"]] = row
     for recipe, seed, model in product(RECIPES, SEEDS, OBJECTIVES):
         path = folder_of(folder, recipe, model, seed) / "evaluation.json"
