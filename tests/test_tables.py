@@ -435,18 +435,18 @@ def test_images_of_runs_elsewhere_are_not_paired():
         "paired": False,
         "verdict": "undecided",
     }
-    assert findings.better_known(unpaired, paired | {"claim": "a"}) == paired
-    for before in (
-        None,
-        unpaired,
-        paired | {"difference": -1.0},
-        paired | {"seeds": 2},
-    ):
-        assert findings.better_known(unpaired, before) == unpaired
+    assert findings.ordering(lower, elsewhere(higher), paired) == paired
+    for before in (unpaired, paired | {"difference": -1.0}, paired | {"seeds": 2}):
+        assert findings.ordering(lower, elsewhere(higher), before) == unpaired
+    # a further seed of one cell may lie among those of the other
+    more = elsewhere(results(x - 1.25, x + 1))
+    outcome = findings.ordering(lower, more, paired | {"verdict": "holds"})
+    assert outcome == paired | {"verdict": "undecided"}
     fewer = findings.ordering(lower, elsewhere(results(x[:9])))
     assert fewer["verdict"] == "of other images" and fewer["seeds"] == 0
-    other = findings.ordering(lower, results(x - 2))
-    assert findings.better_known(other, paired) == other
+    lower[0].row["x_digest"], higher[0].row["x_digest"] = "one", "another"
+    other = findings.ordering(lower, elsewhere(higher))
+    assert other["verdict"] == "of other images"
 
 
 def test_claims():
@@ -520,6 +520,7 @@ def test_report(small, tmp_path, capsys):
     assert len(empty) == len(CELLS) - 2
 
 
+@pytest.mark.filterwarnings("default:.*what was known is kept")
 def test_report_keeps_what_it_knows_of_runs_elsewhere(small, tmp_path, capsys):
     """Two machines, one page; but a page among its own runs is of these alone."""
     a, b, to = (tmp_path / name for name in ("a", "b", "to"))
@@ -529,9 +530,12 @@ def test_report_keeps_what_it_knows_of_runs_elsewhere(small, tmp_path, capsys):
     before, drawn = json.loads(path.read_text()), {**small}
     small.clear()
     run(capsys, "table1", "--cells", "mnist-1-iwae-50", "--out", b)
-    (b / "fast/mnist-1-vae-1/seed0").mkdir(parents=True)  # begun here, but not done
+    begun = b / "fast/mnist-1-vae-1/seed0"
+    begun.mkdir(parents=True)
     how = "table1", "--cells", "mnist-1-vae-1", "--out", b, "--preset", "burda"
-    run(capsys, *how, "--to", to)
+    _, _, err = run(capsys, *how, "--to", to)
+    assert "no whole epoch yet; what was known is kept" in err
+    begun.rmdir()
     page = json.loads(path.read_text())
     of_a, of_both = (
         {(row["cell"], row["preset"]): row for row in found["rows"] if row["nll"]}
@@ -562,9 +566,22 @@ def test_report_keeps_what_it_knows_of_runs_elsewhere(small, tmp_path, capsys):
     path.write_text(json.dumps(page))
     assert run(capsys, "report", "--out", b, "--to", to)[0] == 0
     assert "| 20 | inf +- nan | 86.76 | +inf |" in (to / "table1/table.md").read_text()
-    path.write_text('{"rows": [3]}')
-    code, _, err = run(capsys, "report", "--out", b, "--to", to)
-    assert code == 2 and f"{path}: not the rows of a table" in err
+    for row in page["rows"]:  # nor has the preset been another then
+        if (row["cell"], row["preset"]) == ("mnist-1-iwae-5", "fast"):
+            row["settings"]["batch"] += 1
+    path.write_text(json.dumps(page))
+    run(capsys, "report", "--out", b, "--to", to)
+    page = json.loads(path.read_text())
+    nll = {(row["cell"], row["preset"]): row["nll"] for row in page["rows"]}
+    assert nll["mnist-1-iwae-5", "fast"] is None and nll["mnist-1-vae-1", "fast"]
+    for damage in ("active_units", "nll_se", "settings"):
+        damaged = json.loads(path.read_text())
+        for row in damaged["rows"]:
+            row[damage] = None
+        (to / "table1/table1.json").write_text(json.dumps(damaged))
+        code, _, err = run(capsys, "report", "--out", b, "--to", to)
+        assert code == 2 and f"{path}: not the rows of a table" in err
+        path.write_text(json.dumps(page))
 
 
 def test_the_units_are_watched(small, tmp_path, capsys):

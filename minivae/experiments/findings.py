@@ -33,7 +33,7 @@ from .tables import (
 
 ERRORS = 2  # standard errors that a difference must have, or it is undecided
 OUT, DATA = Path("runs/tables"), Path("omniglot.npz")  # in a row's command
-OF_EVALUATION = ("nll", "nll_se", "bounds", "active_units", "images")
+OF_EVALUATION = ("nll", "nll_se", "bounds", "active_units", "images", "x_digest")
 OF_RUN = ("unit_variances", "difference", "epochs", "last_bounds", "seconds")
 OF_MACHINE = ("processor", "versions")
 
@@ -134,6 +134,7 @@ def row_of(cell, preset, seed, found):
         "published_nll": nll,
         "published_active_units": units,
         "command": command_of(cell, preset=preset, seed=seed, out=OUT, data_path=DATA),
+        "settings": settings_of(cell, preset),
     }
     if not isinstance(found, Result):
         missing = dict.fromkeys(OF_EVALUATION + OF_RUN + OF_MACHINE)
@@ -191,22 +192,25 @@ def claims(table):
     return found
 
 
-def ordering(lower, higher):
+def ordering(lower, higher, before=None):
     """Whether NLL is lower where the paper says.
 
     Parameters
     ----------
     lower, higher : dict
         Seed -> `Measured`.
+    before : dict, optional
+        What this has returned before: of the same NLLs, its standard error is taken
+        where a run is elsewhere, so that its images cannot be paired any more.
 
     Returns
     -------
     outcome : dict
         "difference", the lower NLL less the higher one, a mean over the seeds that both
         have, which is negative if the paper is right; its standard error "se" over
-        images; whether these are "paired", as they are if both runs are here; the same
-        difference of active units; and the "verdict". That is "undecided" within two
-        standard errors, and where an NLL of one cell lies among those of the other.
+        images; whether these are "paired"; the same difference of active units; and the
+        "verdict". That is "undecided" within two standard errors, and where an NLL of
+        one cell lies among those of the other.
     """
     seeds = sorted(lower.keys() & higher.keys())
     names = ("difference", "se", "paired", "active_units_difference")
@@ -225,11 +229,15 @@ def ordering(lower, higher):
         by_image = np.mean([other.log_p - one.log_p for one, other in both], axis=0)
         difference, se = float(by_image.mean()), float(standard_error(by_image))
     else:
-        if any(one.row["images"] != other.row["images"] for one, other in pairs):
+        if not all(of_same_images(one.row, other.row) for one, other in pairs):
             return nothing | {"verdict": "of other images"}
         difference = mean(one.row["nll"] - other.row["nll"] for one, other in pairs)
         errors = [[found.row["nll_se"] for found in pair] for pair in pairs]
         se = mean(hypot(*pair) for pair in errors)
+        if before and before["paired"] and before["seeds"] == len(seeds):
+            paired = isclose(before["difference"], difference, abs_tol=1e-9)
+            if paired:
+                difference, se = before["difference"], before["se"]
     units = [
         sum(one.row["active_units"]) - sum(other.row["active_units"])
         for one, other in pairs
@@ -246,16 +254,10 @@ def ordering(lower, higher):
     }
 
 
-def better_known(outcome, before):
-    """``before``, what `ordering` once said of the same NLLs when it could pair images;
-    else ``outcome``, which could not, or is of others.
-    """
-    if outcome["paired"] is False and before and before["paired"]:
-        if outcome["seeds"] == before["seeds"] and isclose(
-            outcome["difference"], before["difference"], abs_tol=1e-9
-        ):
-            return {name: before[name] for name in outcome}
-    return outcome
+def of_same_images(one, other):
+    """Whether two rows are, as far as they know."""
+    digests = {row.get("x_digest") for row in (one, other)} - {None}
+    return one["images"] == other["images"] and len(digests) < 2
 
 
 def words_of(cell):

@@ -178,10 +178,11 @@ def results_in(folder):
     whose folders are elsewhere.
     """
     rows, known, path = [], {}, folder / "recipes.json"
+    base = read_json(path).get("base") if path.exists() else None
     for row in read_rows(path, OF_ROWS):
-        # by their JSON, since there a list has become of a tuple
-        was = read_json(path).get("base"), row["changes"]
-        if json.dumps(was) == json.dumps((BASE, RECIPES.get(row["recipe"]))):
+        # compared as JSON, where a list has become of a tuple
+        now = json.dumps([BASE, RECIPES.get(row["recipe"])])
+        if json.dumps([base, row["changes"]]) == now:
             known[row["recipe"], row["model"], row["seed"]] = row
     for recipe, seed, model in product(RECIPES, SEEDS, OBJECTIVES):
         path = folder_of(folder, recipe, model, seed) / "evaluation.json"

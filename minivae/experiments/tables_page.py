@@ -1,5 +1,7 @@
 """The page of the paper's tables, made from the runs that are there."""
 
+import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,11 @@ from ..engine.files import columns_of, read_json, write_json, write_text
 from ..presets import PRESETS
 from .findings import (
     ERRORS,
+    OF_EVALUATION,
+    OF_MACHINE,
+    OF_RUN,
     Measured,
     Result,
-    better_known,
     claims,
     find,
     ordering,
@@ -23,7 +27,10 @@ from .notes import UNITS, read_notes
 from .tables import WEIGHTS, select
 
 SAMPLES = 50  # in a model's picture
-NUMBERS = ("nll", "nll_se", "difference")
+OF_MEASURED = (*OF_EVALUATION, *OF_RUN, *OF_MACHINE, "reason")
+# the columns of a row that the page cannot do without
+KNOWN = {"cell": str, "preset": str, "seed": int, "settings": dict}
+KNOWN |= {"nll": float, "nll_se": float, "images": int, "active_units": list}
 OF_GROUP = ("learning_curves", "units_over_epochs", "active_units", "bound_against_k")
 
 
@@ -59,15 +66,16 @@ def write_report(table, out, to):
             seeds = {key[2] for key in known if key[:2] == (cell.name, preset)}
             for seed in sorted(seeds | seeds_of(out, preset, cell)) or [0]:
                 found = find(cell, preset, seed, out)
-                row, result = row_of(cell, preset, seed, found), found
-                if not isinstance(found, Result):
-                    row, result = row | known.get((cell.name, preset, seed), {}), None
+                row = row_of(cell, preset, seed, found)
+                result = found if isinstance(found, Result) else None
+                if not result:
+                    row |= known_of(known.get((cell.name, preset, seed)), row)
                 if row["nll"] is not None:
                     measured[cell][seed] = Measured(row, result)
                 rows.append(row)
         for claim, *cells in claims(table):
-            outcome = ordering(*(measured[cell] for cell in cells))
-            outcome = better_known(outcome, before.get((claim, preset)))
+            of_both = (measured[cell] for cell in cells)
+            outcome = ordering(*of_both, before.get((claim, preset)))
             names = dict(zip(("lower", "higher"), (cell.name for cell in cells)))
             orderings.append({"claim": claim, "preset": preset} | names | outcome)
         pictures += draw(preset, measured, to)
@@ -86,19 +94,43 @@ def known_rows(path):
     ValueError
         If the file is damaged; it names the file.
     """
-    page, rows = read_json(path), {}
+    page, rows, outcomes = read_json(path), {}, {}
     try:
         for row in page["rows"]:
-            if row["nll"] is not None:
-                for name in NUMBERS:  # one that is infinite is a text
-                    row[name] = None if row[name] is None else float(row[name])
-                rows[row["cell"], row["preset"], row["seed"]] = row
-        outcomes = {
-            (entry["claim"], entry["preset"]): entry for entry in page["orderings"]
-        }
+            if row["nll"] is None:
+                continue
+            row |= floats(row, ("nll", "nll_se", "difference"))
+            for name, kind in KNOWN.items():
+                if not isinstance(row[name], kind):
+                    raise TypeError(f"{name} is {row[name]!r:.50}")
+            rows[row["cell"], row["preset"], row["seed"]] = row
+        for entry in page["orderings"]:
+            entry |= floats(entry, ("difference", "se"))
+            entry["paired"], entry["seeds"] = bool(entry["paired"]), int(entry["seeds"])
+            outcomes[entry["claim"], entry["preset"]] = entry
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not the rows of a table ({error!r})") from error
     return rows, outcomes
+
+
+def floats(row, names):
+    """These numbers of a row, as JSON has them: one that is infinite is a text."""
+    return {
+        name: row[name] if row[name] is None else float(row[name]) for name in names
+    }
+
+
+def known_of(known, row):
+    """What an earlier page has measured of a ``row`` that has no run here: the columns
+    that a run fills in.
+    """
+    if known is None or known["settings"] != json.loads(json.dumps(row["settings"])):
+        return {}
+    if row["reason"] != "not begun":
+        name, seed, reason = (row[name] for name in ("cell", "seed", "reason"))
+        text = f"{name}, seed {seed}: its run here: {reason}; what was known is kept"
+        warnings.warn(text, stacklevel=2)
+    return {name: known.get(name) for name in OF_MEASURED}
 
 
 def draw(preset, measured, to):
