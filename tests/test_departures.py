@@ -50,6 +50,50 @@ def test_departures(small, tmp_path, capsys, monkeypatch):
     assert cli.main(command) == 0  # nothing is trained twice
 
 
+def test_what_is_done_is_kept(small, tmp_path, monkeypatch):
+    names, real = [], departures.measured
+
+    def stopped_at_the_third(departure, *more):
+        names.append(departure)
+        if len(names) == 3:
+            raise KeyboardInterrupt
+        return real(departure, *more)
+
+    monkeypatch.setattr(departures, "measured", stopped_at_the_third)
+    command = ["reproduce", "departures", "--out", str(tmp_path)]
+    assert cli.main(command) == 130
+    assert len(json.loads((tmp_path / "departures.json").read_text())["rows"]) == 2
+    assert cli.main(command) == 0
+    assert names == [*departures.DEPARTURES][:3] + [*departures.DEPARTURES][2:]
+
+
+def test_a_second_moment_of_a_sum(small, monkeypatch):
+    """One step from v = 1, of the gradient's sum over a batch of 20."""
+    steps, real = [], departures.take_step
+
+    def noted(training, grads, rate):
+        before = training.model.params.vector.copy()
+        gradient = grads.vector.astype(np.float64)
+        finite = real(training, grads, rate)
+        steps.append((gradient, training.model.params.vector - before))
+        return finite
+
+    monkeypatch.setattr(departures, "take_step", noted)
+    departures.trained("second moment from one", IMAGES[:20], progress=False)
+    gradient, step = steps[0]
+    v = (0.999 + 0.001 * (20 * gradient) ** 2) / 0.001
+    expected = 1e-3 * 20 * gradient / (np.sqrt(v) + 1e-4)
+    np.testing.assert_allclose(step, expected, atol=5e-7)
+    assert abs(expected).max() > 1e-5
+
+
+def test_a_nan_is_no_result(small, monkeypatch):
+    monkeypatch.setitem(departures.DEPARTURES, "none", {"epsilon": 1e-30})
+    monkeypatch.setattr(departures, "STAGES", [(3, 1e30)])
+    with pytest.raises(mv.NonFiniteError, match="epoch 1, step"):
+        departures.trained("none", IMAGES[:50], progress=False)
+
+
 def test_the_order_stays(small, monkeypatch):
     orders, real = [], departures.step_gradient
 
