@@ -38,7 +38,7 @@ def test_departures(small, tmp_path, capsys, monkeypatch):
     command = ["reproduce", "departures", "--out", str(tmp_path)]
     assert cli.main(command) == 0
     table = (tmp_path / "table.md").read_text()
-    assert table in capsys.readouterr().out and table.count("\n| ") == 9
+    assert table in capsys.readouterr().out and table.count("\n| ") == 7
     rows = json.loads((tmp_path / "departures.json").read_text())["rows"]
     assert [row["departure"] for row in rows] == [*departures.DEPARTURES]
     assert len({row["nll"] for row in rows}) == len(rows)  # each changes something
@@ -79,7 +79,8 @@ def test_a_second_moment_of_a_sum(small, monkeypatch):
         return finite
 
     monkeypatch.setattr(departures, "take_step", noted)
-    departures.trained("second moment from one", IMAGES[:20], progress=False)
+    monkeypatch.setitem(departures.DEPARTURES, "one", {"v": 1.0})
+    departures.trained("one", IMAGES[:20], progress=False)
     gradient, step = steps[0]
     v = (0.999 + 0.001 * (20 * gradient) ** 2) / 0.001
     expected = 1e-3 * 20 * gradient / (np.sqrt(v) + 1e-4)
