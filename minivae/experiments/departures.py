@@ -17,10 +17,11 @@ from ..engine.objective import resolve
 from ..engine.report import progress_bar, say
 from ..evaluation import evaluate
 from ..kernels.compile import jit
+from ..layers import glorot_uniform
 from ..model import VAE
 from ..presets import PRESETS
 from ..settings import check_settings
-from ..training import Training, nonfinite, step_gradient, take_step
+from ..training import Training, run_epoch
 from .common import read_rows
 
 STAGES = PRESETS["burda"]["stages"][:5]  # 121 of the 3,280 epochs
@@ -97,18 +98,16 @@ def trained(departure, images, progress):
     training = Training(model, images, settings, objective, adam, state={})
     epochs, bounds = range(1, 1 + len(settings.peaks)), []
     for epoch in progress_bar(epochs, desc=departure, unit="epoch", show=progress):
-        # the code takes the images as they lie in the file, which is one order, too
-        order_of = epoch if changes.get("reshuffled", True) else 1
-        order = noise.generator(SEED, order_of, 0).permutation(len(images))
-        values = []
-        for step in range(training.steps):
-            indices = order[step * settings.batch : (step + 1) * settings.batch]
-            value, grads = step_gradient(training, indices, epoch, step + 1)
-            take_step(training, grads, settings.peaks[epoch - 1])
-            if not np.isfinite(value):
-                raise nonfinite(training, epoch, step + 1, value, grads, stepped=True)
-            values.append(value)
-        bounds.append(float(np.mean(values)))
+        if not changes.get("reshuffled", True):
+            # laid so that this epoch's order leads to that of the first; the code takes
+            # the images as they lie in the file, which is one order, too
+            first, order = (
+                noise.generator(SEED, e, 0).permutation(len(images)) for e in (1, epoch)
+            )
+            training.images = np.empty_like(images)
+            training.images[order] = images[first]
+        rates = settings.learning_rate(epoch, np.arange(training.steps), training.steps)
+        bounds.append(run_epoch(training, epoch, rates, lambda *step: None))
     return model, bounds
 
 
@@ -116,8 +115,7 @@ def start_alike(model):
     """Draw each matrix with the same seed: those of one shape are the same."""
     for name, W in model.params.items():
         if name.endswith(".W"):
-            limit = np.sqrt(6 / sum(W.shape))  # Glorot's
-            W[...] = np.random.default_rng(SEED).uniform(-limit, limit, W.shape)
+            W[...] = glorot_uniform(*W.shape, np.random.default_rng(SEED), W.dtype)
 
 
 class StaleAdam(Adam):

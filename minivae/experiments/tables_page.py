@@ -115,9 +115,7 @@ def known_rows(path):
 
 def floats(row, names):
     """These numbers of a row, as JSON has them: one that is infinite is a text."""
-    return {
-        name: row[name] if row[name] is None else float(row[name]) for name in names
-    }
+    return {name: None if row[name] is None else float(row[name]) for name in names}
 
 
 def known_of(known, row):
